@@ -1,0 +1,368 @@
+//! Requests and replies of the key API as JSON (contract §1.5 and §1.8).
+//!
+//! Bytes are base64 (RFC 4648 §4), times RFC 3339 in UTC. Messages that carry key material redact themselves:
+//! they have no `Debug`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{EnclaveName, Identity, KeyName, PolicyName};
+
+/// Bytes that travel as base64; `null` and a missing field are empty. Wiped when dropped, since many are secret.
+#[derive(Clone, Default, Eq, PartialEq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+pub struct Base64(pub Vec<u8>);
+
+/// `GET /version`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Version {
+    /// Release of the server.
+    pub version: String,
+    /// Commit it was built from, or empty.
+    #[serde(default)]
+    pub commit: String,
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Status {
+    /// Release of the server.
+    pub version: String,
+    /// Operating system, e.g. `linux`.
+    pub os: String,
+    /// CPU architecture in Go's spelling, e.g. `amd64`.
+    pub arch: String,
+    /// Seconds since start.
+    pub uptime: u64,
+    /// Logical CPUs of the machine.
+    pub num_cpu: usize,
+    /// Logical CPUs that the server uses.
+    pub num_cpu_used: usize,
+    /// Resident heap in bytes.
+    pub mem_heap_used: u64,
+    /// Stack in bytes.
+    pub mem_stack_used: u64,
+    /// Whether secret memory is locked; absent from other servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mem_locked: Option<bool>,
+}
+
+/// One row of `GET /v1/api`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ApiRoute {
+    /// HTTP method.
+    pub method: String,
+    /// Path; a trailing slash means that a name follows.
+    pub path: String,
+    /// Largest body in bytes; 0 for none.
+    pub max_body: u64,
+    /// Seconds; 0 for no limit.
+    pub timeout: u64,
+}
+
+/// `POST /v1/key/import/<k>`: fields of both KES generations.
+#[derive(Default, Deserialize, Serialize)]
+pub struct ImportKey {
+    /// Key material (KES v0.22.3).
+    #[serde(default, skip_serializing_if = "Base64::is_empty")]
+    pub bytes: Base64,
+    /// Algorithm (KES v0.22.3); absent or empty means undefined.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub algorithm: String,
+    /// Key material (KES 2024 and later).
+    #[serde(default, skip_serializing_if = "Base64::is_empty")]
+    pub key: Base64,
+    /// Algorithm (KES 2024 and later).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cipher: String,
+}
+
+/// `GET /v1/key/describe/<k>` and one line of a key listing.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct KeyInfo {
+    /// Name.
+    pub name: KeyName,
+    /// Hex of the first 16 bytes of SHA-256 over the key.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// `AES256-GCM_SHA256`, `XCHACHA20-POLY1305`, or absent when undefined.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub algorithm: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Who created it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub created_by: String,
+}
+
+/// `POST /v1/key/generate/<k>`.
+#[derive(Default, Deserialize, Serialize)]
+pub struct GenerateKey {
+    /// Bytes that the ciphertext is bound to.
+    #[serde(default, skip_serializing_if = "Base64::is_empty")]
+    pub context: Base64,
+}
+
+/// A data key, in clear and encrypted.
+#[derive(Deserialize, Serialize)]
+pub struct DataKey {
+    /// 32 random bytes.
+    pub plaintext: Base64,
+    /// The same, encrypted under the named key.
+    pub ciphertext: Base64,
+}
+
+/// `POST /v1/key/encrypt/<k>`.
+#[derive(Default, Deserialize, Serialize)]
+pub struct Encrypt {
+    /// What to encrypt.
+    #[serde(default)]
+    pub plaintext: Base64,
+    /// Bytes that the ciphertext is bound to.
+    #[serde(default, skip_serializing_if = "Base64::is_empty")]
+    pub context: Base64,
+}
+
+/// Reply of encrypt.
+#[derive(Deserialize, Serialize)]
+pub struct Ciphertext {
+    /// The ciphertext in one of the three KES layouts.
+    pub ciphertext: Base64,
+}
+
+/// `POST /v1/key/decrypt/<k>` and one element of bulk decrypt.
+#[derive(Default, Deserialize, Serialize)]
+pub struct Decrypt {
+    /// A ciphertext in any of the three KES layouts.
+    #[serde(default)]
+    pub ciphertext: Base64,
+    /// The bytes it was bound to.
+    #[serde(default, skip_serializing_if = "Base64::is_empty")]
+    pub context: Base64,
+}
+
+/// Reply of decrypt.
+#[derive(Deserialize, Serialize)]
+pub struct Plaintext {
+    /// The plaintext.
+    pub plaintext: Base64,
+}
+
+/// `POST /v1/policy/assign/<p>`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct AssignPolicy {
+    /// Who gets the policy.
+    pub identity: Identity,
+}
+
+/// `POST /v1/policy/write/<p>`. Old SDKs send `Allow`, `Deny`, `null` and an extra `Info` (contract §3.1).
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+pub struct Policy {
+    /// Patterns of paths that are permitted.
+    #[serde(default, alias = "Allow", deserialize_with = "null_is_empty")]
+    pub allow: Vec<String>,
+    /// Patterns of paths that are refused; deny wins.
+    #[serde(default, alias = "Deny", deserialize_with = "null_is_empty")]
+    pub deny: Vec<String>,
+}
+
+/// `GET /v1/policy/read/<p>`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PolicyBody {
+    /// Patterns of paths that are permitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Patterns of paths that are refused; deny wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
+    /// When it was last written.
+    pub created_at: Timestamp,
+    /// Who wrote it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub created_by: String,
+}
+
+/// `GET /v1/policy/describe/<p>` and one line of a policy listing.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PolicyInfo {
+    /// Name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<PolicyName>,
+    /// When it was last written.
+    pub created_at: Timestamp,
+    /// Who wrote it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub created_by: String,
+}
+
+/// `GET /v1/identity/describe/<i>`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct IdentityInfo {
+    /// Whether it is the enclave's admin.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub admin: bool,
+    /// Name of its policy, or empty.
+    #[serde(default)]
+    pub policy: String,
+    /// When it was assigned.
+    pub created_at: Timestamp,
+    /// Who assigned it, or empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub created_by: String,
+}
+
+/// `GET /v1/identity/self/describe` in the shape of KES v0.22.3.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SelfInfo {
+    /// The caller.
+    pub identity: Identity,
+    /// Whether it is the enclave's admin.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub admin: bool,
+    /// Name of its policy, or empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub policy_name: String,
+    /// When it was assigned.
+    pub created_at: Timestamp,
+    /// Who assigned it, or empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub created_by: String,
+    /// The policy itself; for an admin only a zero `created_at`.
+    pub policy: PolicyBody,
+}
+
+/// `POST /v1/enclave/create/<e>`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct CreateEnclave {
+    /// Who administers the enclave.
+    pub admin: Identity,
+}
+
+/// `GET /v1/enclave/describe/<e>`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct EnclaveInfo {
+    /// Name.
+    pub name: EnclaveName,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Who created it.
+    pub created_by: String,
+}
+
+/// `POST /v1/sys/bootstrap`: ours, used once by the operator. Idempotent for the same id.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Bootstrap {
+    /// The id that the operator recorded before it called.
+    pub cluster_id: String,
+}
+
+/// `GET /v1/sys/cluster`: ours, for the operator and `kes status`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Cluster {
+    /// Absent before bootstrap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// Whether the cluster was bootstrapped.
+    pub initialised: bool,
+    /// Whether the root key is away from memory.
+    pub sealed: bool,
+    /// Release of the server.
+    pub version: String,
+    /// Random id of the member that answers; absent before bootstrap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_id: Option<String>,
+    /// Member that leads, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_id: Option<String>,
+    /// Index of the last applied change.
+    pub applied: u64,
+}
+
+/// The body of every refusal.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Refusal {
+    /// What the client is told.
+    #[serde(default)]
+    pub message: String,
+}
+
+impl Base64 {
+    /// Whether there is no byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Vec<u8>> for Base64 {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl AsRef<[u8]> for Base64 {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Serialize for Base64 {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let text = zeroize::Zeroizing::new(STANDARD.encode(&self.0));
+        serializer.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Base64;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("base64 text or null")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Base64, E> {
+                STANDARD.decode(text).map(Base64).map_err(|_| E::custom("invalid base64"))
+            }
+            fn visit_unit<E: serde::de::Error>(self) -> Result<Base64, E> {
+                Ok(Base64::default())
+            }
+            fn visit_none<E: serde::de::Error>(self) -> Result<Base64, E> {
+                Ok(Base64::default())
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_of_the_old_go_sdk_is_read() {
+        let body =
+            r#"{"Allow":["/v1/key/*"],"Deny":null,"Info":{"name":"","created_at":"0001-01-01T00:00:00Z"}}"#;
+        let policy: Policy = serde_json::from_str(body).unwrap();
+        assert_eq!(policy.allow, ["/v1/key/*"]);
+        assert!(policy.deny.is_empty());
+    }
+
+    #[test]
+    fn null_and_missing_bytes_are_empty() {
+        for body in [r#"{"context":null}"#, "{}", r#"{"context":""}"#] {
+            assert!(serde_json::from_str::<GenerateKey>(body).unwrap().context.is_empty(), "{body}");
+        }
+        assert!(serde_json::from_str::<GenerateKey>(r#"{"context":"??"}"#).is_err());
+    }
+}

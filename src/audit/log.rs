@@ -1,0 +1,298 @@
+//! The bounded, ordered way from requests to the sink.
+
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{Event, Sink};
+
+/// Most bytes that wait for the sink. What comes while they are full is dropped, except for mutations.
+const MAX_WAITING: usize = 4 << 20;
+/// How long lines of the data plane may wait for company, so that the sink is not called for each.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Takes events from many threads; cheap to clone.
+#[derive(Clone)]
+pub struct AuditLog(Option<Arc<Shared>>);
+
+/// The line of a mutation could not be written, so the mutation must not be answered as done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("failed to write the audit record")]
+pub struct AuditError;
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    events: AtomicU64,
+    dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<u8>,
+    lines: u64,
+    /// Mutations among `waiting`.
+    urgent: Vec<oneshot::Sender<()>>,
+    closing: bool,
+    closed: bool,
+}
+
+impl AuditLog {
+    /// A log that keeps nothing and costs nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// A log into `sink`, with a thread that writes.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn new(sink: impl Sink + 'static) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            events: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        });
+        let writer = Arc::clone(&shared);
+        std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(sink))?;
+        Ok(Self(Some(shared)))
+    }
+
+    /// Notes `event`, some milliseconds later on its way to the sink. Never blocks on the sink.
+    pub fn record(&self, event: &Event<'_>) {
+        let Some(shared) = &self.0 else { return };
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            event.write(line);
+            shared.push(line);
+        });
+    }
+
+    /// Notes `event` and waits until the sink has it.
+    ///
+    /// # Errors
+    /// When the sink refused it. A sink that is stuck is waited for; the caller sets the limit.
+    pub async fn record_now(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        let Some(shared) = &self.0 else { return Ok(()) };
+        let written = {
+            let (done, written) = oneshot::channel();
+            let mut state = shared.lock();
+            if state.closed {
+                return Err(AuditError);
+            }
+            event.write(&mut state.waiting);
+            state.lines += 1;
+            state.urgent.push(done);
+            written
+        };
+        shared.wake.notify_one();
+        written.await.map_err(|_| AuditError)
+    }
+
+    /// Lines that reached the sink.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.0.as_ref().map_or(0, |shared| shared.events.load(Ordering::Relaxed))
+    }
+
+    /// Lines that did not, because the sink was stuck or refused them.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.as_ref().map_or(0, |shared| shared.dropped.load(Ordering::Relaxed))
+    }
+
+    /// Writes what waits and ends; gives a stuck sink `patience`. Returns whether everything was written.
+    #[must_use]
+    pub fn close(&self, patience: Duration) -> bool {
+        let Some(shared) = &self.0 else { return true };
+        let end = Instant::now() + patience;
+        let mut state = shared.lock();
+        state.closing = true;
+        shared.wake.notify_all();
+        while !state.closed {
+            let Some(left) = end.checked_duration_since(Instant::now()) else { return false };
+            state = shared.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+thread_local! {
+    /// Where a line is written before the lock is taken for a copy of it.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Shared {
+    fn push(&self, line: &[u8]) {
+        let mut state = self.lock();
+        if state.waiting.len() >= MAX_WAITING {
+            drop(state);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let first = state.waiting.is_empty();
+        state.waiting.extend_from_slice(line);
+        state.lines += 1;
+        drop(state);
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // every change of the state is complete before anything can panic
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, mut sink: impl Sink) {
+        let mut lines = Vec::new();
+        loop {
+            let mut state = self.lock();
+            while state.waiting.is_empty() && !state.closing {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.waiting.is_empty() {
+                state.closed = true;
+                self.wake.notify_all();
+                return;
+            }
+            let end = Instant::now() + GATHER;
+            while state.urgent.is_empty() && !state.closing {
+                let Some(left) = end.checked_duration_since(Instant::now()) else { break };
+                state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            std::mem::swap(&mut lines, &mut state.waiting);
+            let count = std::mem::take(&mut state.lines);
+            let urgent = std::mem::take(&mut state.urgent);
+            drop(state);
+            match sink.write(&lines) {
+                Ok(()) => {
+                    self.events.fetch_add(count, Ordering::Relaxed);
+                    // one who no longer waits needs no answer
+                    for done in urgent {
+                        let _ = done.send(());
+                    }
+                }
+                Err(error) => {
+                    self.dropped.fetch_add(count, Ordering::Relaxed);
+                    tracing::error!(%error, lost = count, "failed to write audit records");
+                }
+            }
+            lines.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::mpsc};
+
+    use super::*;
+
+    fn event(path: &str) -> Event<'_> {
+        Event {
+            time: jiff::Timestamp::UNIX_EPOCH,
+            ip: [127, 0, 0, 1].into(),
+            selector: "",
+            path,
+            identity: None,
+            enclave: None,
+            action: "CreateKey",
+            decision: None,
+            rule: None,
+            code: 200,
+            took: Duration::ZERO,
+        }
+    }
+
+    struct Lines(mpsc::Sender<String>);
+
+    impl Sink for Lines {
+        fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+            for line in std::str::from_utf8(lines).unwrap().lines() {
+                self.0.send(line.to_owned()).unwrap();
+            }
+            Ok(())
+        }
+    }
+
+    /// Blocks until its gate is dropped.
+    struct Stuck(mpsc::Receiver<()>);
+
+    impl Sink for Stuck {
+        fn write(&mut self, _: &[u8]) -> io::Result<()> {
+            let _ = self.0.recv();
+            Ok(())
+        }
+    }
+
+    struct Broken;
+
+    impl Sink for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mutation_waits_for_its_line_and_order_is_kept() {
+        let (send, receive) = mpsc::channel();
+        let log = AuditLog::new(Lines(send)).unwrap();
+        log.record(&event("/1"));
+        log.record_now(&event("/2")).await.unwrap();
+        let lines: Vec<_> = receive.try_iter().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].contains("\"/1\"") && lines[1].contains("\"/2\""), "{lines:?}");
+        assert_eq!((log.events(), log.dropped()), (2, 0));
+    }
+
+    #[test]
+    fn closing_writes_what_waits() {
+        let (send, receive) = mpsc::channel();
+        let log = AuditLog::new(Lines(send)).unwrap();
+        log.record(&event("/1"));
+        assert!(log.close(Duration::from_secs(10)));
+        assert_eq!(receive.try_iter().count(), 1);
+    }
+
+    #[test]
+    fn a_stuck_sink_drops_and_counts_and_never_blocks() {
+        let (gate, blocked) = mpsc::channel();
+        let log = AuditLog::new(Stuck(blocked)).unwrap();
+        let path = "/".repeat(100_000);
+        for _ in 0..100 {
+            log.record(&event(&path));
+        }
+        assert!(log.dropped() > 0);
+        assert!(!log.close(Duration::from_millis(20)));
+        drop(gate);
+        assert!(log.close(Duration::from_secs(10)));
+        assert_eq!(log.events() + log.dropped(), 100);
+    }
+
+    #[tokio::test]
+    async fn a_mutation_learns_that_its_line_was_refused() {
+        let log = AuditLog::new(Broken).unwrap();
+        assert_eq!(log.record_now(&event("/")).await, Err(AuditError));
+        assert_eq!((log.events(), log.dropped()), (0, 1));
+        assert!(log.close(Duration::from_secs(10)));
+        assert_eq!(log.record_now(&event("/")).await, Err(AuditError), "nobody writes any more");
+    }
+
+    #[tokio::test]
+    async fn no_log_takes_everything() {
+        let log = AuditLog::none();
+        log.record(&event("/"));
+        assert_eq!(log.record_now(&event("/")).await, Ok(()));
+        assert!(log.close(Duration::ZERO));
+    }
+}

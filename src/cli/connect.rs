@@ -1,0 +1,205 @@
+//! Which server a command calls and as whom, from flags and the environment of both KES generations (contract §4.6,
+//! §5.3).
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use super::failure::Failure;
+use crate::{
+    api::EnclaveName,
+    client::{Client, Config, Trust},
+    pki::{ApiKey, ClientIdentity},
+};
+
+const DEFAULT_SERVER: &str = "https://127.0.0.1:7373";
+const SERVER: &[&str] = &["MINIO_KES_SERVER", "KES_SERVER", "MINIO_KMS_KES_ENDPOINT"];
+const API_KEY: &[&str] = &["MINIO_KES_API_KEY", "KES_API_KEY", "MINIO_KMS_KES_API_KEY"];
+const CERTIFICATE: &[&str] = &["MINIO_KES_CERT_FILE", "KES_CLIENT_CERT", "MINIO_KES_CLIENT_CERT"];
+const KEY: &[&str] = &["MINIO_KES_KEY_FILE", "KES_CLIENT_KEY", "MINIO_KES_CLIENT_KEY"];
+const CA: &[&str] = &["KES_CA"];
+const ENCLAVE: &[&str] = &["KES_ENCLAVE"];
+
+/// The longest that a command waits for a server.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Flags of every command that calls a server.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct Connection {
+    /// Do not check the server's certificate: for tests only
+    #[arg(short = 'k', long)]
+    insecure: bool,
+    /// PEM file with the authority that signed the server's certificate [env: KES_CA]
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca: Option<PathBuf>,
+    /// Address of the server [env: KES_SERVER] [default: https://127.0.0.1:7373]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+}
+
+/// The flag of commands that are about one enclave.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct Within {
+    #[command(flatten)]
+    connection: Connection,
+    /// Name of the enclave [env: KES_ENCLAVE] [default: the server's]
+    #[arg(short, long, value_name = "NAME")]
+    enclave: Option<String>,
+}
+
+/// Reads the process's environment; a table stands in for it in tests.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+impl Connection {
+    /// A client that selects no enclave.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        self.connect(None, &process)
+    }
+
+    /// Where the command goes, for display.
+    pub(super) fn address(&self) -> Result<String, Failure> {
+        self.endpoint(&process)
+    }
+
+    fn connect(&self, enclave: Option<EnclaveName>, environment: Environment<'_>) -> Result<Client, Failure> {
+        let endpoint = self.endpoint(environment)?;
+        let ca = self.ca.clone().or_else(|| first(environment, CA).map(|(_, value)| value.into()));
+        let trust = match (self.insecure, ca) {
+            (true, _) => Trust::Insecure,
+            (false, None) => Trust::System,
+            (false, Some(path)) => {
+                let text = std::fs::read(&path)
+                    .map_err(|error| Failure::read("the authority's certificate", &path, &error))?;
+                Trust::Pem(text)
+            }
+        };
+        let identity = identity(environment)?;
+        let config = Config { endpoint, connect_to: None, identity, trust, enclave, timeout: PATIENCE };
+        Ok(Client::new(config)?)
+    }
+
+    fn endpoint(&self, environment: Environment<'_>) -> Result<String, Failure> {
+        let text = match &self.server {
+            Some(server) => server.clone(),
+            None => match first(environment, SERVER) {
+                Some((name, value)) => text(name, value)?,
+                None => DEFAULT_SERVER.into(),
+            },
+        };
+        // a list means that any of them will do
+        let one = text.split(',').map(str::trim).find(|one| !one.is_empty()).unwrap_or(DEFAULT_SERVER);
+        let host = one.trim_start_matches("https://").trim_start_matches("http://");
+        Ok(format!("https://{host}"))
+    }
+}
+
+impl Within {
+    /// A client for the enclave that flag or environment name.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        let name = match &self.enclave {
+            Some(name) => Some(name.clone()),
+            None => first(&process, ENCLAVE).map(|(name, value)| text(name, value)).transpose()?,
+        };
+        let enclave = name
+            .map(|name| {
+                EnclaveName::new(&name)
+                    .map_err(|error| Failure::from(error).about(format!("enclave '{name}'")))
+            })
+            .transpose()?;
+        self.connection.connect(enclave, &process)
+    }
+
+    pub(super) fn address(&self) -> Result<String, Failure> {
+        self.connection.address()
+    }
+}
+
+/// Who the environment says that we are: an API key, or a certificate and its key.
+fn identity(environment: Environment<'_>) -> Result<ClientIdentity, Failure> {
+    let api_key = first(environment, API_KEY);
+    let files = (first(environment, CERTIFICATE), first(environment, KEY));
+    match (api_key, files) {
+        (Some((name, value)), (None, None)) => {
+            let value = zeroize::Zeroizing::new(text(name, value)?);
+            Ok(ApiKey::parse(&value).map_err(|error| Failure::from(error).about(name))?.client_identity()?)
+        }
+        (None, (Some((_, certificate)), Some((_, key)))) => {
+            Ok(ClientIdentity::load(&PathBuf::from(certificate), &PathBuf::from(key))?)
+        }
+        (Some((key, _)), (Some((file, _)), _) | (_, Some((file, _)))) => Err(Failure::new(
+            format!("both an API key and a certificate are given: {key} and {file}"),
+            format!("Unset one of them, for example 'unset {file}'."),
+        )),
+        (None, (Some((name, _)), None)) => Err(Failure::new(
+            format!("a client certificate is given without its key: only {name} is set"),
+            "Set KES_CLIENT_KEY to the file with its private key.",
+        )),
+        (None, (None, Some((name, _)))) => Err(Failure::new(
+            format!("a client key is given without its certificate: only {name} is set"),
+            "Set KES_CLIENT_CERT to the file with its certificate.",
+        )),
+        (None, (None, None)) => Err(Failure::new(
+            "no client identity: neither KES_API_KEY nor KES_CLIENT_CERT is set",
+            "Set KES_API_KEY, or KES_CLIENT_CERT and KES_CLIENT_KEY; 'kes identity new' makes either.",
+        )),
+    }
+}
+
+fn process(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// The first variable that is set to something.
+fn first(environment: Environment<'_>, names: &[&'static str]) -> Option<(&'static str, OsString)> {
+    names.iter().find_map(|name| Some((*name, environment(name).filter(|value| !value.is_empty())?)))
+}
+
+fn text(name: &str, value: OsString) -> Result<String, Failure> {
+    value
+        .into_string()
+        .map_err(|_| Failure::new(format!("{name} is not valid UTF-8"), format!("Set {name} again.")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY_A: &str = "kes:v1:AAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
+
+    fn environment(table: &'static [(&'static str, &'static str)]) -> impl Fn(&str) -> Option<OsString> {
+        move |name| table.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into())
+    }
+
+    fn flags() -> Connection {
+        Connection { insecure: false, ca: None, server: None }
+    }
+
+    #[test]
+    fn variables_of_both_generations_name_the_server_and_the_newer_wins() {
+        let is = |table, expected: &str| assert_eq!(flags().endpoint(&environment(table)).unwrap(), expected);
+        is(&[], DEFAULT_SERVER);
+        is(&[("KES_SERVER", "https://a:1")], "https://a:1");
+        is(&[("KES_SERVER", "https://a:1"), ("MINIO_KES_SERVER", "b:2")], "https://b:2");
+        is(&[("MINIO_KMS_KES_ENDPOINT", "http://c:3, https://d:4")], "https://c:3");
+        is(&[("KES_SERVER", "")], DEFAULT_SERVER);
+    }
+
+    #[test]
+    fn an_identity_is_an_api_key_or_a_pair_of_files_and_never_both() {
+        assert!(identity(&environment(&[("KES_API_KEY", KEY_A)])).is_ok());
+        let refused = |table, expected: &str| {
+            let failure = identity(&environment(table)).err().unwrap().to_string();
+            assert!(failure.contains(expected), "{failure}");
+            assert!(!failure.contains(KEY_A), "{failure}");
+        };
+        refused(&[], "no client identity");
+        refused(&[("KES_CLIENT_CERT", "a.crt")], "without its key: only KES_CLIENT_CERT is set");
+        refused(&[("KES_CLIENT_KEY", "a.key")], "without its certificate: only KES_CLIENT_KEY is set");
+        refused(&[("KES_API_KEY", KEY_A), ("KES_CLIENT_CERT", "a")], "KES_API_KEY and KES_CLIENT_CERT");
+        refused(
+            &[("KES_CLIENT_CERT", "/no/a.crt"), ("KES_CLIENT_KEY", "/no/a.key")],
+            "failed to read client certificate",
+        );
+        refused(&[("KES_API_KEY", "kes:v1:x")], "KES_API_KEY: invalid API key");
+    }
+}

@@ -1,0 +1,236 @@
+//! The file that `kes server --config` reads, and how it, the flags and the data directory together make one answer.
+//!
+//! Flags win over the file, the file over what `kes init` kept in the data directory.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::{
+    failure::Failure,
+    init_config::{expand, first_line},
+    settings::{Settings, Tls, Unseal, UnsealEnvironment, UnsealFile, address},
+};
+use crate::api::{API_PORT, Identity};
+
+/// `config.yml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ServerConfig {
+    version: Option<String>,
+    address: Option<String>,
+    health: Option<String>,
+    bootstrap: Option<Bootstrap>,
+    system: System,
+    tls: Tls,
+    unseal: Option<Unseal>,
+    log: Log,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Bootstrap {
+    /// An empty directory waits for the operator.
+    Await,
+    /// An empty directory is an error.
+    Never,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct System {
+    admin: Admin,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Admin {
+    identity: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Log {
+    audit: Option<Switch>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Switch {
+    #[serde(alias = "true")]
+    On,
+    #[serde(alias = "false")]
+    Off,
+}
+
+/// The flags that say the same as a field.
+#[derive(Default)]
+pub(super) struct Flags {
+    pub(super) address: Option<SocketAddr>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+}
+
+/// What the server will do.
+pub(super) struct Resolved {
+    pub(super) address: SocketAddr,
+    pub(super) health: Option<SocketAddr>,
+    pub(super) key: PathBuf,
+    pub(super) certificate: PathBuf,
+    pub(super) unseal: Unseal,
+    /// Who may bootstrap an empty directory.
+    pub(super) await_bootstrap: Option<Identity>,
+    pub(super) audit: bool,
+}
+
+/// Parses the text of a `config.yml`.
+pub(super) fn parse(text: &str) -> Result<ServerConfig, Failure> {
+    let config: ServerConfig = serde_saphyr::from_str(text)
+        .map_err(|error| invalid(first_line(&error.to_string()), "Correct the line that is named."))?;
+    match config.version.as_deref() {
+        None | Some("v1") => Ok(config),
+        Some(version) => {
+            Err(invalid(format!("version '{version}' is not supported"), "Put 'version: v1' into the file."))
+        }
+    }
+}
+
+/// Brings flags, file and the data directory's own settings together.
+pub(super) fn resolve(flags: Flags, file: Option<ServerConfig>, kept: Settings) -> Result<Resolved, Failure> {
+    let audit_default = file.is_some();
+    let ServerConfig { version: _, address: listen, health, bootstrap, system, tls, unseal, log } =
+        file.unwrap_or_default();
+    let environment = |text: &str| expand(text, &|name| std::env::var_os(name));
+    let listen = listen.map_or_else(|| environment(&kept.address), |text| environment(&text));
+    let address = match (flags.address, listen.as_str()) {
+        (Some(address), _) => address,
+        (None, "") => (Ipv4Addr::UNSPECIFIED, API_PORT).into(),
+        (None, text) => address(text).map_err(|error| invalid(error, "Correct 'address'."))?,
+    };
+    let health = match health.as_deref().map(environment).as_deref() {
+        None | Some("" | "off") => None,
+        Some(text) => {
+            Some(super::settings::address(text).map_err(|error| invalid(error, "Correct 'health'."))?)
+        }
+    };
+    let path = |path: PathBuf| path.to_str().map_or_else(|| path.clone(), |text| environment(text).into());
+    let required = |value: Option<PathBuf>, flag: &str| {
+        value.map(path).filter(|path| path != Path::new("")).ok_or_else(|| {
+            invalid(
+                format!("no {flag} for TLS"),
+                format!("Give a PEM file with '--{flag}' or as 'tls.{flag}'; 'kes identity new --ip ADDRESS SUBJECT' makes a pair."),
+            )
+        })
+    };
+    let key = required(flags.key.or(tls.key).or(kept.tls.key), "key")?;
+    let certificate = required(flags.cert.or(tls.cert).or(kept.tls.cert), "cert")?;
+    let unseal = unseal.or(kept.unseal).unwrap_or_else(Unseal::conventional);
+    let unseal = Unseal {
+        environment: unseal.environment.map(|place| UnsealEnvironment { name: environment(&place.name) }),
+        file: unseal.file.map(|place| UnsealFile { path: path(place.path) }),
+    };
+    let admin = system.admin.identity.as_deref().map(environment).filter(|identity| !identity.is_empty());
+    let await_bootstrap = match (bootstrap, admin) {
+        (Some(Bootstrap::Await), None) => {
+            return Err(invalid(
+                "'bootstrap: await' needs 'system.admin.identity'",
+                "Name the identity that may bootstrap the server.",
+            ));
+        }
+        (Some(Bootstrap::Await), Some(admin)) => Some(Identity::new(&admin).map_err(|error| {
+            invalid(format!("'system.admin.identity': {error}"), "An identity is 64 hex digits.")
+        })?),
+        (Some(Bootstrap::Never) | None, _) => None,
+    };
+    let audit = log.audit.map_or(audit_default, |switch| switch == Switch::On);
+    Ok(Resolved { address, health, key, certificate, unseal, await_bootstrap, audit })
+}
+
+fn invalid(why: impl std::fmt::Display, next: impl Into<String>) -> Failure {
+    Failure::new(format!("invalid configuration: {why}"), next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the operator writes (`operator/cluster/build/config_map.rs`).
+    const OPERATOR: &str = "\
+address: 0.0.0.0:7373
+health: 0.0.0.0:7375
+bootstrap: await
+system:
+  admin:
+    identity: aa
+tls:
+  cert: /etc/kes/tls/tls.crt
+  key: /etc/kes/tls/tls.key
+unseal:
+  environment:
+    name: KES_UNSEAL_KEY
+";
+
+    #[test]
+    fn the_configuration_of_the_operator_is_read_whole() {
+        let config = parse(OPERATOR).unwrap_or_else(|failure| panic!("{failure}"));
+        let resolved =
+            resolve(Flags::default(), Some(config), Settings::default()).unwrap_or_else(|f| panic!("{f}"));
+        assert_eq!(resolved.address.to_string(), "0.0.0.0:7373");
+        assert_eq!(resolved.health.unwrap().to_string(), "0.0.0.0:7375");
+        assert_eq!(resolved.await_bootstrap.unwrap().as_str(), "aa");
+        assert_eq!(resolved.certificate, Path::new("/etc/kes/tls/tls.crt"));
+        assert!(resolved.audit);
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_the_directory() {
+        let kept = || Settings {
+            address: ":1".into(),
+            tls: Tls { key: Some("kept.key".into()), cert: Some("kept.crt".into()) },
+            unseal: None,
+        };
+        let alone = resolve(Flags::default(), None, kept()).unwrap_or_else(|f| panic!("{f}"));
+        assert_eq!((alone.address.to_string(), alone.key), ("0.0.0.0:1".into(), "kept.key".into()));
+        assert_eq!((alone.health, alone.await_bootstrap, alone.audit), (None, None, false));
+        assert_eq!(alone.unseal, Unseal::conventional());
+
+        let file = || Some(parse("address: ':2'\ntls: {key: file.key}\nlog: {audit: 'off'}").unwrap());
+        let both = resolve(Flags::default(), file(), kept()).unwrap_or_else(|f| panic!("{f}"));
+        assert_eq!(
+            (both.address.port(), both.key, both.certificate),
+            (2, "file.key".into(), "kept.crt".into())
+        );
+        assert!(!both.audit);
+
+        let flags =
+            Flags { address: Some(([127, 0, 0, 1], 3).into()), key: Some("flag.key".into()), cert: None };
+        let all = resolve(flags, file(), kept()).unwrap_or_else(|f| panic!("{f}"));
+        assert_eq!((all.address.to_string(), all.key), ("127.0.0.1:3".into(), "flag.key".into()));
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        for (text, expected) in [
+            ("version: v2", "version 'v2' is not supported"),
+            ("adress: x", "adress"),
+            ("address: [", "invalid configuration:"),
+        ] {
+            let failure = parse(text).err().unwrap_or_else(|| panic!("{text} is accepted")).to_string();
+            assert!(failure.contains(expected), "{failure}");
+        }
+        let tls = "tls: {key: k, cert: c}";
+        for (text, expected) in [
+            ("", "no key for TLS"),
+            ("tls: {key: k}", "no cert for TLS"),
+            (&*format!("{tls}\naddress: x"), "'x' is no address"),
+            (&*format!("{tls}\nbootstrap: await"), "'bootstrap: await' needs 'system.admin.identity'"),
+        ] {
+            let failure = resolve(Flags::default(), Some(parse(text).unwrap()), Settings::default()).err();
+            let failure = failure.unwrap_or_else(|| panic!("{text} is accepted")).to_string();
+            assert!(failure.contains(expected), "{failure}");
+        }
+    }
+}

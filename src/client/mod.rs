@@ -1,0 +1,61 @@
+//! A typed client of the key API, for the command line, the operator and the tests.
+//!
+//! One connection per client is kept and shared (HTTP/2 where the server offers it); a call that meets a broken
+//! connection or a 503 is sent up to two times more, as the SDKs of KES do (contract §8.5).
+
+mod call;
+mod connection;
+mod endpoint;
+mod error;
+mod identities;
+mod keys;
+mod listing;
+mod policies;
+mod system;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::{net::SocketAddr, time::Duration};
+
+pub use error::Error;
+pub use identities::IdentityEntry;
+pub use tls::Trust;
+
+use crate::{api::EnclaveName, pki::ClientIdentity};
+
+/// Where to connect, as whom, and whom to trust.
+pub struct Config {
+    /// `https://host:port`; the host is what the server's certificate must name.
+    pub endpoint: String,
+    /// Connect here instead of resolving the endpoint's host.
+    pub connect_to: Option<SocketAddr>,
+    /// Certificate and key of the caller.
+    pub identity: ClientIdentity,
+    /// Which server certificates are accepted.
+    pub trust: Trust,
+    /// Sent as `?enclave=`; without it the server takes its default enclave.
+    pub enclave: Option<EnclaveName>,
+    /// The longest that one call may take, its retries included.
+    pub timeout: Duration,
+}
+
+/// A client of one server. Cheap to share behind a reference or an [`std::sync::Arc`].
+pub struct Client {
+    connector: connection::Connector,
+    enclave: Option<EnclaveName>,
+    timeout: Duration,
+}
+
+impl Client {
+    /// Prepares a client; nothing is sent before the first call.
+    ///
+    /// # Errors
+    /// [`Error::Endpoint`] and [`Error::Trust`].
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let Config { endpoint, connect_to, identity, trust, enclave, timeout } = config;
+        let endpoint = endpoint::Endpoint::parse(&endpoint)?;
+        let tls = tls::config(&identity, &trust)?;
+        Ok(Self { connector: connection::Connector::new(endpoint, connect_to, tls), enclave, timeout })
+    }
+}

@@ -1,0 +1,393 @@
+//! The Raft log on disk, in redb: one writer thread, one commit for everything that is queued.
+//!
+//! ```text
+//! table "log"   index u64 -> MessagePack of the entry: [log id, payload]
+//! table "meta"  "vote" -> MessagePack of the vote; "purged" -> MessagePack of the last purged log id
+//! ```
+//! `append` makes entries readable at once, from memory, and returns. The writer takes everything queued, commits
+//! it in one transaction, and only then tells openraft that it is on disk. Votes, truncations and purges go through
+//! the same queue, so their order on disk is the order of the calls.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    io,
+    ops::{Bound, RangeBounds},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use openraft::{
+    LogState, OptionalSend, RaftLogReader,
+    storage::{IOFlushed, RaftLogStorage},
+};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use tokio::sync::oneshot;
+
+use super::types::{Entry, LogId, TypeConfig, Vote};
+
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const VOTE: &str = "vote";
+const PURGED: &str = "purged";
+
+/// redb's page cache in bytes; recent entries are served from memory of our own.
+const CACHE: usize = 8 << 20;
+/// Most bytes that one replication request carries.
+const READ_LIMIT: usize = 1 << 20;
+/// How long to wait before a full volume is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(500);
+
+/// Why the log could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The file cannot be opened as a log.
+    #[error(transparent)]
+    Open(#[from] redb::DatabaseError),
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(#[from] redb::Error),
+    /// What was read is no entry of ours.
+    #[error("{0}")]
+    Decode(#[from] rmp_serde::decode::Error),
+}
+
+/// Whether the volume is full; shared with whoever accepts changes.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    full: AtomicBool,
+}
+
+impl Disk {
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+}
+
+/// The log. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Log {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Job>,
+}
+
+struct Shared {
+    path: PathBuf,
+    /// Absent only while it is being reopened after an I/O error, and after close.
+    db: RwLock<Option<Database>>,
+    memory: Mutex<Memory>,
+    disk: Arc<Disk>,
+}
+
+/// What must be readable before it is on disk, and what is asked for often.
+#[derive(Default)]
+struct Memory {
+    vote: Option<Vote>,
+    purged: Option<LogId>,
+    last: Option<LogId>,
+    unsynced: BTreeMap<u64, Entry>,
+}
+
+enum Job {
+    Append { entries: Vec<(u64, Vec<u8>)>, done: IOFlushed<TypeConfig> },
+    Vote { vote: Vec<u8>, done: oneshot::Sender<()> },
+    Truncate { from: u64, done: oneshot::Sender<()> },
+    Purge { upto: u64, id: Vec<u8>, done: oneshot::Sender<()> },
+    Close { done: mpsc::Sender<()> },
+}
+
+impl Log {
+    pub(super) fn open(path: &Path) -> Result<Self, LogError> {
+        let db = open_database(path)?;
+        let mut memory = Memory::default();
+        {
+            let read = db.begin_read().map_err(redb::Error::from)?;
+            let meta = read.open_table(META).map_err(redb::Error::from)?;
+            if let Some(vote) = meta.get(VOTE).map_err(redb::Error::from)? {
+                memory.vote = Some(rmp_serde::from_slice(vote.value())?);
+            }
+            if let Some(purged) = meta.get(PURGED).map_err(redb::Error::from)? {
+                memory.purged = Some(rmp_serde::from_slice(purged.value())?);
+            }
+            let log = read.open_table(LOG).map_err(redb::Error::from)?;
+            memory.last = match log.last().map_err(redb::Error::from)? {
+                Some((_, entry)) => Some(rmp_serde::from_slice::<Entry>(entry.value())?.log_id),
+                None => memory.purged,
+            };
+        }
+        let shared = Arc::new(Shared {
+            path: path.into(),
+            db: RwLock::new(Some(db)),
+            memory: Mutex::new(memory),
+            disk: Arc::default(),
+        });
+        let (queue, jobs) = mpsc::channel();
+        let writer = Writer { shared: Arc::clone(&shared) };
+        std::thread::Builder::new()
+            .name("kes-log".into())
+            .spawn(move || writer.run(&jobs))
+            .map_err(|e| LogError::Read(redb::Error::Io(e)))?;
+        Ok(Self { shared, queue })
+    }
+
+    pub(super) fn disk(&self) -> Arc<Disk> {
+        Arc::clone(&self.shared.disk)
+    }
+
+    /// Waits for what is queued and closes the file.
+    pub(super) fn close(&self) {
+        let (done, closed) = mpsc::channel();
+        if self.queue.send(Job::Close { done }).is_ok() {
+            let _ = closed.recv();
+        }
+    }
+
+    async fn run(&self, job: impl FnOnce(oneshot::Sender<()>) -> Job) -> io::Result<()> {
+        let (done, finished) = oneshot::channel();
+        self.queue.send(job(done)).map_err(|_| closed())?;
+        finished.await.map_err(|_| closed())
+    }
+}
+
+impl Shared {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_disk(&self, from: u64, to: u64, limit: usize) -> io::Result<Vec<Entry>> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let db = db.as_ref().ok_or_else(closed)?;
+        let read = db.begin_read().map_err(io::Error::other)?;
+        let table = read.open_table(LOG).map_err(io::Error::other)?;
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for item in table.range(from..to).map_err(io::Error::other)? {
+            let (_, value) = item.map_err(io::Error::other)?;
+            bytes += value.value().len();
+            if bytes > limit && !entries.is_empty() {
+                break;
+            }
+            entries.push(rmp_serde::from_slice(value.value()).map_err(io::Error::other)?);
+        }
+        Ok(entries)
+    }
+
+    fn read(&self, from: u64, to: u64, limit: usize) -> io::Result<Vec<Entry>> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        // memory first: what is dropped from there between the two looks is on disk already
+        let recent: BTreeMap<u64, Entry> =
+            self.memory().unsynced.range(from..to).map(|(&i, e)| (i, e.clone())).collect();
+        let split = recent.keys().next().copied().unwrap_or(to);
+        let mut entries = if from < split { self.read_disk(from, split, limit)? } else { Vec::new() };
+        if entries.last().map_or(from, |e| e.log_id.index + 1) == split {
+            entries.extend(recent.into_values());
+        }
+        Ok(entries)
+    }
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    fn run(&self, jobs: &mpsc::Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            let mut batch = vec![first];
+            batch.extend(jobs.try_iter());
+            self.commit_when_possible(&batch);
+            for job in batch {
+                match job {
+                    Job::Append { entries, done } => {
+                        let mut memory = self.shared.memory();
+                        for (index, _) in &entries {
+                            memory.unsynced.remove(index);
+                        }
+                        drop(memory);
+                        done.io_completed(Ok(()));
+                    }
+                    Job::Vote { done, .. } | Job::Truncate { done, .. } | Job::Purge { done, .. } => {
+                        let _ = done.send(());
+                    }
+                    Job::Close { done } => {
+                        *self.shared.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+                        let _ = done.send(());
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Commits `batch`. A volume that is full or sick is tried again until it works: nothing that waits here was
+    /// acknowledged, and giving up would end the data plane too.
+    fn commit_when_possible(&self, batch: &[Job]) {
+        let mut warned = false;
+        while let Err(error) = self.commit(batch) {
+            let full = is_disk_full(&error);
+            if !warned {
+                tracing::error!(%error, full, "the log cannot be written: changes wait, reads go on");
+                warned = true;
+            }
+            self.shared.disk.full.store(true, Ordering::Relaxed);
+            std::thread::sleep(FULL_RETRY);
+            self.reopen();
+        }
+        if warned {
+            tracing::info!("the log can be written again");
+        }
+        self.shared.disk.full.store(false, Ordering::Relaxed);
+    }
+
+    fn commit(&self, batch: &[Job]) -> Result<(), redb::Error> {
+        let db = self.shared.db.read().unwrap_or_else(PoisonError::into_inner);
+        let db = db.as_ref().ok_or(redb::Error::PreviousIo)?;
+        let write = db.begin_write()?;
+        {
+            let mut log = write.open_table(LOG)?;
+            let mut meta = write.open_table(META)?;
+            for job in batch {
+                match job {
+                    Job::Append { entries, .. } => {
+                        for (index, entry) in entries {
+                            log.insert(index, entry.as_slice())?;
+                        }
+                    }
+                    Job::Vote { vote, .. } => drop(meta.insert(VOTE, vote.as_slice())?),
+                    Job::Truncate { from, .. } => log.retain_in(*from.., |_, _| false)?,
+                    Job::Purge { upto, id, .. } => {
+                        log.retain_in(..=*upto, |_, _| false)?;
+                        meta.insert(PURGED, id.as_slice())?;
+                    }
+                    Job::Close { .. } => {}
+                }
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+
+    /// redb refuses everything after an I/O error until it is opened anew.
+    fn reopen(&self) {
+        let mut db = self.shared.db.write().unwrap_or_else(PoisonError::into_inner);
+        *db = None;
+        match open_database(&self.shared.path) {
+            Ok(opened) => *db = Some(opened),
+            Err(error) => tracing::debug!(%error, "the log cannot be reopened yet"),
+        }
+    }
+}
+
+fn open_database(path: &Path) -> Result<Database, LogError> {
+    let db = Database::builder().set_cache_size(CACHE).create(path)?;
+    let write = db.begin_write().map_err(redb::Error::from)?;
+    write.open_table(LOG).map_err(redb::Error::from)?;
+    write.open_table(META).map_err(redb::Error::from)?;
+    write.commit().map_err(redb::Error::from)?;
+    Ok(db)
+}
+
+fn is_disk_full(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(e) if e.kind() == io::ErrorKind::StorageFull)
+}
+
+fn closed() -> io::Error {
+    io::Error::other("the log is closed")
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(&i) => i,
+        Bound::Excluded(&i) => i + 1,
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(&i) => i + 1,
+        Bound::Excluded(&i) => i,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, to)
+}
+
+impl RaftLogReader<TypeConfig> for Log {
+    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: R,
+    ) -> io::Result<Vec<Entry>> {
+        let (from, to) = bounds(&range);
+        self.shared.read(from, to, usize::MAX)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.shared.read(start, end, READ_LIMIT)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.shared.memory().vote)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let memory = self.shared.memory();
+        Ok(LogState { last_purged_log_id: memory.purged, last_log_id: memory.last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let bytes = rmp_serde::to_vec(vote).map_err(io::Error::other)?;
+        self.run(|done| Job::Vote { vote: bytes, done }).await?;
+        self.shared.memory().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut encoded = Vec::new();
+        let mut memory = self.shared.memory();
+        for entry in entries {
+            encoded.push((entry.log_id.index, rmp_serde::to_vec(&entry).map_err(io::Error::other)?));
+            memory.last = Some(entry.log_id);
+            memory.unsynced.insert(entry.log_id.index, entry);
+        }
+        drop(memory);
+        self.queue.send(Job::Append { entries: encoded, done: callback }).map_err(|_| closed())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let from = last.map_or(0, |id| id.index + 1);
+        {
+            let mut memory = self.shared.memory();
+            memory.last = memory.last.min(last);
+            memory.unsynced.split_off(&from);
+        }
+        self.run(|done| Job::Truncate { from, done }).await
+    }
+
+    async fn purge(&mut self, id: LogId) -> io::Result<()> {
+        let bytes = rmp_serde::to_vec(&id).map_err(io::Error::other)?;
+        {
+            let mut memory = self.shared.memory();
+            memory.purged = Some(id);
+            if memory.last < Some(id) {
+                memory.last = Some(id);
+            }
+        }
+        self.run(|done| Job::Purge { upto: id.index, id: bytes, done }).await
+    }
+}

@@ -1,0 +1,136 @@
+//! The state machine: committed entries become records, in order, and the observer hears of each.
+
+use std::{io, sync::Arc};
+
+use futures::{Stream, StreamExt};
+use openraft::{
+    EntryPayload, RaftSnapshotBuilder,
+    storage::{EntryResponder, RaftStateMachine},
+    type_config::alias::SnapshotOf,
+};
+use serde::{Deserialize, Serialize};
+
+use super::types::{LogId, Outcomes, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::store::{Change, Copy, Outcome, Records, StoreError};
+
+/// Hears of every change after it was applied, in the order of the log. Must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// `change` was applied and had this outcome.
+    fn applied(&self, change: &Change, outcome: Outcome);
+}
+
+/// A snapshot is a view of the records at one moment: nothing is copied until a new member asks for it.
+pub(crate) type SnapshotData = Copy;
+
+/// Where in the log the records are: kept with them, in one batch.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+struct Applied {
+    last: Option<LogId>,
+    membership: StoredMembership,
+}
+
+/// Applies entries to the records.
+pub(crate) struct StateMachine {
+    records: Records,
+    observer: Arc<dyn Observer>,
+    applied: Applied,
+    /// Whether a snapshot was ever taken: openraft must not be shown one that it did not order.
+    has_snapshot: bool,
+}
+
+impl StateMachine {
+    pub(super) fn open(records: Records, observer: Arc<dyn Observer>) -> Result<Self, StoreError> {
+        let applied = match records.applied()? {
+            Some(bytes) => rmp_serde::from_slice(&bytes).map_err(StoreError::damaged)?,
+            None => Applied::default(),
+        };
+        Ok(Self { records, observer, applied, has_snapshot: false })
+    }
+
+    fn store(&self, changes: &[Change], applied: &Applied) -> io::Result<Vec<Outcome>> {
+        let position = rmp_serde::to_vec(applied).map_err(io::Error::other)?;
+        self.records.apply(changes, &position).map_err(io::Error::other)
+    }
+
+    fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.applied.last, last_membership: self.applied.membership.clone() }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied.last, self.applied.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let mut applied = self.applied.clone();
+            applied.last = Some(entry.log_id);
+            let outcomes = match entry.payload {
+                EntryPayload::Blank => self.store(&[], &applied)?,
+                EntryPayload::Membership(membership) => {
+                    applied.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    self.store(&[], &applied)?
+                }
+                EntryPayload::Normal(changes) => {
+                    let outcomes = self.store(&changes.0, &applied)?;
+                    for (change, &outcome) in changes.0.iter().zip(&outcomes) {
+                        self.observer.applied(change, outcome);
+                    }
+                    outcomes
+                }
+            };
+            self.applied = applied;
+            if let Some(responder) = responder {
+                responder.send(Outcomes(outcomes));
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        self.has_snapshot = true;
+        Builder { meta: self.meta(), copy: self.records.copy(), records: self.records.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
+        let applied = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
+        let position = rmp_serde::to_vec(&applied).map_err(io::Error::other)?;
+        self.records.replace(&snapshot, &position).map_err(io::Error::other)?;
+        self.applied = applied;
+        self.has_snapshot = true;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, SnapshotData>>> {
+        // both are of this moment: nothing is applied while this is asked
+        let now =
+            || SnapshotOf::<TypeConfig, SnapshotData> { meta: self.meta(), snapshot: self.records.copy() };
+        Ok(self.has_snapshot.then(now))
+    }
+}
+
+/// Makes the snapshot of the moment at which it was ordered.
+pub(crate) struct Builder {
+    meta: SnapshotMeta,
+    copy: Copy,
+    records: Records,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
+        // the log is purged up to a snapshot, so what it covers must survive a power cut without the log
+        let records = self.records.clone();
+        tokio::task::spawn_blocking(move || records.persist()).await?.map_err(io::Error::other)?;
+        Ok(SnapshotOf::<TypeConfig, SnapshotData> { meta: self.meta.clone(), snapshot: self.copy.clone() })
+    }
+}

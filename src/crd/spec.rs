@@ -1,0 +1,378 @@
+//! The declaration: the spec of a `KesCluster`, with the reason of each default next to it.
+
+#![expect(unreachable_pub, reason = "KubeSchema repeats each struct, `pub` and all, inside a function")]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::status::KesClusterStatus;
+
+/// A key service that keeps its own keys, and the MinIO tenants that it encrypts.
+#[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[kube(
+    group = "kes-operator.io",
+    version = "v1alpha1",
+    kind = "KesCluster",
+    plural = "kesclusters",
+    namespaced,
+    derive = "PartialEq",
+    status = "KesClusterStatus",
+    shortname = "kesc",
+    category = "kes",
+    doc = "A key service that keeps its own keys, and the MinIO tenants that it encrypts.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status",
+        description = "Whether the key service answers and holds what the spec asks for."
+    ),
+    printcolumn(
+        name = "Members",
+        type_ = "string",
+        json_path = ".status.members",
+        description = "Members that are ready, of those wanted."
+    ),
+    printcolumn(
+        name = "Endpoint",
+        type_ = "string",
+        json_path = ".status.endpoint",
+        description = "Where clients reach the key API."
+    ),
+    printcolumn(
+        name = "Tenants",
+        type_ = "string",
+        json_path = ".status.tenantsVerified",
+        description = "MinIO tenants proved to be encrypted, of those named."
+    ),
+    printcolumn(
+        name = "Keys",
+        type_ = "integer",
+        json_path = ".status.keys",
+        description = "Keys of the spec that exist."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        description = "What is waited for, or what is wrong."
+    ),
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name must be 40 characters or fewer: names of Services and Secrets are made from it"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must begin with a letter and consist of a-z, 0-9 and '-': a Service gets this name")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.tenants.all(t, self.enclaves.exists(e, e.name == t.enclave))").message("spec.tenants[].enclave must name one of spec.enclaves")
+)]
+pub struct KesClusterSpec {
+    /// Number of members: odd, so that a majority always exists. This release runs one; several come with
+    /// replication.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 7))]
+    #[x_kube(validation = Rule::new("self % 2 == 1").message("spec.replicas must be odd (1, 3, 5 or 7), so that a majority exists"))]
+    pub replicas: i32,
+
+    /// Image of the key server. Default: the operator's own, since both are one binary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+
+    /// When nodes pull the image.
+    #[serde(default)]
+    pub image_pull_policy: ImagePullPolicy,
+
+    /// The volume that each member keeps its keys on.
+    #[serde(default)]
+    pub storage: Storage,
+
+    /// What happens to volumes, and to the Secrets without which they are worthless, when the KesCluster is deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+
+    /// What opens the sealed volumes. Absent: a Secret is generated, and never deleted by the operator under `Retain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
+
+    /// Separate worlds of keys, policies and identities. MinIO uses the enclave `default`.
+    #[serde(default = "default_enclaves")]
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub enclaves: Vec<Enclave>,
+
+    /// MinIO tenants that shall encrypt with keys of this cluster.
+    #[serde(default)]
+    #[schemars(length(max = 128))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".into(), "name".into()]))]
+    pub tenants: Vec<Tenant>,
+
+    /// Stop changing anything: neither Kubernetes objects nor keys nor tenants. Running pods go on; the status stays fresh.
+    #[serde(default)]
+    pub paused: bool,
+
+    /// Changes to the pods that the operator makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodOverrides>,
+}
+
+/// When nodes pull an image.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum ImagePullPolicy {
+    /// At every start of a pod.
+    Always,
+    /// When the node does not have it, the default.
+    #[default]
+    IfNotPresent,
+    /// Never; the image must have been loaded onto the node.
+    Never,
+}
+
+impl ImagePullPolicy {
+    /// As Kubernetes spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// What is deleted together with a `KesCluster`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum DeletionPolicy {
+    /// Volumes and the Secrets that open them stay, and a new KesCluster of the same name takes them up again. The default, because keys that are gone make every object encrypted with them unreadable.
+    #[default]
+    Retain,
+    /// Volumes and Secrets are deleted too: every key is lost for ever.
+    Delete,
+}
+
+/// The volume of one member.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// Size of the volume. A key takes about 220 bytes, so the default of 1Gi is enough for some four million.
+    #[serde(default = "one_gibibyte")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
+    pub size: String,
+
+    /// Class of the volume. Default: the cluster's default class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { size: one_gibibyte(), storage_class_name: None }
+    }
+}
+
+/// What opens the sealed volumes.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seal {
+    /// A Secret of yours that holds the unseal key: the base64 of 32 random bytes.
+    pub secret_ref: SecretKeyReference,
+}
+
+/// One key of a Secret in the namespace of the KesCluster.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyReference {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// Key inside the Secret.
+    #[serde(default = "unseal_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// A separate world of keys, policies and identities with an admin of its own.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Enclave {
+    /// Name of the enclave.
+    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
+    pub name: String,
+
+    /// Keys that must exist. A key that is missing is created; none is ever overwritten or deleted, also not when it leaves this list.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub keys: Vec<Key>,
+
+    /// Rules that identities can be given.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub policies: Vec<PolicyRules>,
+
+    /// Applications that get a client certificate and a policy.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub identities: Vec<IdentityGrant>,
+}
+
+/// A key by name.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Key {
+    /// Name of the key.
+    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
+    pub name: String,
+}
+
+/// Which requests are permitted and which are refused.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRules {
+    /// Name of the policy.
+    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
+    pub name: String,
+
+    /// Patterns of request paths that are permitted, for example `/v1/key/generate/app-*`.
+    #[serde(default)]
+    #[schemars(length(max = 128), inner(length(min = 1, max = 256)))]
+    pub allow: Vec<String>,
+
+    /// Patterns of request paths that are refused even where `allow` permits them.
+    #[serde(default)]
+    #[schemars(length(max = 128), inner(length(min = 1, max = 256)))]
+    pub deny: Vec<String>,
+}
+
+/// An application: it gets a Secret with a client certificate, and a policy.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityGrant {
+    /// Name of the application, unique in its enclave.
+    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
+    pub name: String,
+
+    /// Name of a policy in the same enclave.
+    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
+    pub policy: String,
+
+    /// Name of the Secret to write: `tls.crt`, `tls.key` and the `ca.crt` that the key service is trusted by. Generated once; the identity is the key.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub secret_name: String,
+}
+
+/// A MinIO Tenant that shall encrypt with this cluster.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tenant {
+    /// Name of the Tenant. It may appear later than this resource.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// Namespace of the Tenant.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: String,
+
+    /// Enclave that the tenant's keys are in. MinIO releases since 2024 cannot choose one, so it has to be `default`.
+    #[serde(default = "default_enclave")]
+    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
+    pub enclave: String,
+
+    /// The tenant's default key. It is created if it is missing.
+    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
+    pub key_name: String,
+
+    /// Whether the operator restarts the tenant's pods, all at once (some seconds of outage), so that encryption begins.
+    #[serde(default)]
+    pub restart_policy: RestartPolicy,
+
+    /// How the client certificate gets into MinIO's pods.
+    #[serde(default)]
+    pub mount: Mount,
+
+    /// Name of a policy in the enclave. Default: one made for this tenant, which permits what MinIO needs, except to
+    /// create its default key anew and to touch the default keys of the other tenants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
+    pub policy: Option<String>,
+}
+
+/// Who restarts a tenant's pods.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum RestartPolicy {
+    /// The operator, once, as soon as everything is proved. MinIO does not take up a key service while it runs, so this is the default.
+    #[default]
+    Automatic,
+    /// You, when it suits; the status says what is waited for. Note that the MinIO Operator begins a rolling update of its own when the mount appears.
+    Manual,
+}
+
+/// How the client certificate gets into MinIO's pods.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Mount {
+    /// `ClientCertSecrets` where the user's list is empty, else `AdditionalVolumes`, because positions in that list are paths inside MinIO.
+    #[default]
+    Auto,
+    /// An entry in the Tenant's `externalClientCertSecrets`.
+    ClientCertSecrets,
+    /// A pair of entries in `additionalVolumes` and `additionalVolumeMounts` (MinIO Operator 5.0.9 or newer).
+    AdditionalVolumes,
+}
+
+/// Changes to the pods that the operator makes.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodOverrides {
+    /// CPU and memory of the key server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+
+    /// Taints that the pods bear.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+
+    /// Annotations added to the pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+
+    /// Priority class of the pods. The key service should not be evicted before the storage that needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+}
+
+fn one() -> i32 {
+    1
+}
+
+fn one_gibibyte() -> String {
+    "1Gi".into()
+}
+
+fn unseal_key() -> String {
+    "KES_UNSEAL_KEY".into()
+}
+
+fn default_enclave() -> String {
+    crate::api::DEFAULT_ENCLAVE.into()
+}
+
+fn default_enclaves() -> Vec<Enclave> {
+    vec![Enclave { name: default_enclave(), keys: Vec::new(), policies: Vec::new(), identities: Vec::new() }]
+}

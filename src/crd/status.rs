@@ -1,0 +1,198 @@
+//! The report: what the operator says about a `KesCluster`, and the few facts that it must remember.
+
+#![expect(unreachable_pub, reason = "KubeSchema repeats each struct, `pub` and all, inside a function")]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator saw and did.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KesClusterStatus {
+    /// Generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// `Ready`, `Progressing`, `TenantsWired`, `Paused`: each with a reason and a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The one bootstrap of this cluster. Once `Completed` it never happens again, whatever is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
+
+    /// Where clients reach the key API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+
+    /// Members that are ready, of those wanted, for example `1/1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<String>,
+
+    /// Keys of the spec and of its tenants that exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<i64>,
+
+    /// Tenants proved to be encrypted, of those named, for example `2/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants_verified: Option<String>,
+
+    /// One entry per tenant of the spec: how far its wiring is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".into(), "name".into()]))]
+    pub tenants: Vec<TenantStatus>,
+
+    /// Secrets with key material that were generated, so that a lost or exchanged one is noticed and never silently replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub secrets: Vec<IssuedSecret>,
+
+    /// Pods that exist; for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+
+    /// Labels of the pods; for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+}
+
+/// The record of the one bootstrap.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bootstrap {
+    /// Random id, recorded before the first member is told to initialise itself.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: String,
+
+    /// How far it is.
+    pub phase: BootstrapPhase,
+
+    /// When it was completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+}
+
+/// How far the bootstrap is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum BootstrapPhase {
+    /// The id is recorded; the first member may or may not know it yet.
+    Started,
+    /// The first member holds the id. A member that says otherwise has lost its data.
+    Completed,
+}
+
+/// A Secret with key material that the operator generated.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuedSecret {
+    /// Name of the Secret.
+    pub name: String,
+
+    /// Identity of its certificate, or a one-way fingerprint of its content.
+    pub fingerprint: String,
+}
+
+/// How far the wiring of one tenant is.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantStatus {
+    /// Namespace of the Tenant.
+    pub namespace: String,
+
+    /// Name of the Tenant.
+    pub name: String,
+
+    /// Step that is reached.
+    pub phase: TenantPhase,
+
+    /// The rule that decides what happens next.
+    pub reason: String,
+
+    /// The same as a sentence.
+    pub message: String,
+
+    /// Since when the phase is this one.
+    pub since: Time,
+
+    /// UID of the Tenant that was wired; another one is a new Tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+
+    /// What was put into the Tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injected: Option<Injected>,
+}
+
+/// What was put into a Tenant, so that it can be told from what a user wrote.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Injected {
+    /// URL of the key service.
+    pub endpoint: String,
+
+    /// The tenant's default key.
+    pub key_name: String,
+
+    /// How the certificate is mounted.
+    pub mount: MountKind,
+
+    /// Directory or slot that the certificate is read from inside MinIO.
+    pub path: String,
+
+    /// When the API server took the patch. Pods that are older do not know it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patched_at: Option<Time>,
+
+    /// Whether every pod was seen started after the patch.
+    #[serde(default)]
+    pub restarted: bool,
+
+    /// How often the same entries were put back within a day after somebody removed them.
+    #[serde(default)]
+    pub repeats: i32,
+}
+
+/// How the certificate is mounted.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum MountKind {
+    /// `externalClientCertSecrets`.
+    ClientCertSecrets,
+    /// `additionalVolumes` and `additionalVolumeMounts`.
+    AdditionalVolumes,
+}
+
+/// Steps of the wiring of one tenant, in order, and the two ways that it stops.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum TenantPhase {
+    /// The Tenant, its CRD or the key service is not there yet; nothing was changed.
+    Pending,
+    /// The Secret is in the tenant's namespace; the key service is being proved with it.
+    Prepared,
+    /// The Tenant was patched; its StatefulSets are being changed by the MinIO Operator.
+    Patched,
+    /// The tenant's pods are being replaced.
+    Restarting,
+    /// Every pod runs with the key service and answers.
+    Verified,
+    /// The Tenant says something else about encryption; nothing was patched.
+    Conflict,
+    /// A rule forbids the next step.
+    Blocked,
+}
+
+impl std::fmt::Display for TenantPhase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "Pending",
+            Self::Prepared => "Prepared",
+            Self::Patched => "Patched",
+            Self::Restarting => "Restarting",
+            Self::Verified => "Verified",
+            Self::Conflict => "Conflict",
+            Self::Blocked => "Blocked",
+        })
+    }
+}

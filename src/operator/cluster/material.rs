@@ -1,0 +1,156 @@
+//! material: makes the key material of Secrets that do not exist yet. Randomness enters here and nowhere else.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+
+use super::{
+    build,
+    keyring::{self, AUTHORITY, CERTIFICATE, Keyring, PRIVATE_KEY, UNSEAL_KEY},
+    purpose::Purpose,
+    validate::Wanted,
+};
+use crate::{
+    operator::names,
+    pki::{self, Authority, PemPair, ServerNames},
+    world::Random,
+};
+
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// Clients: the identity is the key, expiry is not checked, and below 30 days of life the MinIO Operator floods its
+/// log (minio-wiring §9, pitfall 5).
+const CLIENT_VALIDITY: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// The server: as long as its authority, until renewal exists; an expired one would stop all storage.
+const SERVER_VALIDITY: Duration = YEAR.saturating_mul(9);
+
+/// Why key material was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("failed to make {purpose}: {source}")]
+    Make { purpose: String, source: pki::Error },
+    #[error("failed to read the certificate authority: {0}")]
+    Authority(#[source] keyring::Error),
+}
+
+/// Makes the Secret for `purpose`; `ring` holds the authority already, unless that is what is made.
+///
+/// # Errors
+/// When the authority cannot be read or the cryptographic library refuses.
+pub(crate) fn make(
+    wanted: &Wanted,
+    purpose: &Purpose,
+    ring: &Keyring,
+    now: Timestamp,
+    random: &dyn Random,
+) -> Result<Secret, Error> {
+    let failed = |source| Error::Make { purpose: purpose.to_string(), source };
+    let data = match purpose {
+        Purpose::Authority => {
+            let authority =
+                Authority::new(&format!("{} authority", wanted.server_name()), now).map_err(failed)?;
+            let pair = PemPair { certificate: authority.certificate_pem().into(), key: authority.key_pem() };
+            let trust = pair.certificate.clone().into_bytes();
+            pem(pair, trust)
+        }
+        Purpose::ServerCertificate => {
+            let secret = ring.get(&Purpose::Authority).ok_or(Error::Authority(keyring::Error::Absent))?;
+            let authority = keyring::authority(secret).map_err(Error::Authority)?;
+            let pair = authority.issue_server(&server_names(wanted), now, SERVER_VALIDITY).map_err(failed)?;
+            pem(pair, trust(ring)?)
+        }
+        Purpose::Seal => {
+            let mut key = zeroize::Zeroizing::new([0_u8; 32]);
+            random.fill(&mut *key);
+            use base64::{Engine, engine::general_purpose::STANDARD};
+            BTreeMap::from([(UNSEAL_KEY.to_owned(), ByteString(STANDARD.encode(*key).into_bytes()))])
+        }
+        Purpose::SystemAdmin
+        | Purpose::EnclaveAdmin(_)
+        | Purpose::Identity { .. }
+        | Purpose::Tenant { .. } => {
+            let pair =
+                pki::self_signed_client(&common_name(wanted, purpose), CLIENT_VALIDITY).map_err(failed)?;
+            pem(pair, trust(ring)?)
+        }
+    };
+    Ok(build::secret::secret(wanted, purpose, data))
+}
+
+/// Every name that clients, other members and probes use.
+fn server_names(wanted: &Wanted) -> ServerNames {
+    let service = wanted.server_name();
+    let headless = format!("{}.{}.svc", names::headless_service(&wanted.name), wanted.namespace);
+    let domain = &wanted.domain;
+    let dns = vec![
+        service.clone(),
+        format!("{service}.{domain}"),
+        format!("{}.{}", wanted.name, wanted.namespace),
+        headless.clone(),
+        format!("{headless}.{domain}"),
+        format!("*.{headless}"),
+        format!("*.{headless}.{domain}"),
+        "localhost".into(),
+    ];
+    ServerNames { dns, ip: vec![IpAddr::from([127, 0, 0, 1])] }
+}
+
+fn common_name(wanted: &Wanted, purpose: &Purpose) -> String {
+    let mut name = match purpose {
+        Purpose::Tenant { namespace, name } => format!("{namespace}/{name}"),
+        Purpose::Identity { name, .. } => name.clone(),
+        _ => purpose.secret(&wanted.name),
+    };
+    // X.520 allows 64 characters
+    name.truncate(64);
+    name
+}
+
+fn trust(ring: &Keyring) -> Result<Vec<u8>, Error> {
+    ring.trust().map_err(Error::Authority)
+}
+
+fn pem(pair: PemPair, trust: Vec<u8>) -> BTreeMap<String, ByteString> {
+    let PemPair { certificate, key } = pair;
+    BTreeMap::from([
+        (CERTIFICATE.to_owned(), ByteString(certificate.into_bytes())),
+        (PRIVATE_KEY.to_owned(), ByteString(key.as_bytes().to_vec())),
+        (AUTHORITY.to_owned(), ByteString(trust)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::validate::fixture::wanted, *};
+    use crate::world::System;
+
+    #[test]
+    fn every_generated_secret_can_be_read_back() {
+        let wanted = wanted();
+        let mut ring = Keyring::default();
+        for purpose in wanted.purposes() {
+            let secret = make(&wanted, &purpose, &ring, Timestamp::now(), &System).unwrap();
+            assert_eq!(secret.metadata.name.as_deref(), Some(purpose.secret("vault").as_str()));
+            let fingerprint = keyring::fingerprint(&purpose, &secret).unwrap();
+            assert!(fingerprint.len() >= 32, "{purpose}");
+            ring.insert(purpose, secret);
+        }
+        assert!(ring.identity(&Purpose::SystemAdmin).is_ok());
+        assert!(ring.trust().unwrap().starts_with(b"-----BEGIN CERTIFICATE"));
+    }
+
+    #[test]
+    fn the_server_certificate_covers_every_name_that_clients_use() {
+        let names = server_names(&wanted());
+        for name in [
+            "vault.keys.svc",
+            "vault.keys.svc.cluster.local",
+            "*.vault-hl.keys.svc.cluster.local",
+            "localhost",
+        ] {
+            assert!(names.dns.iter().any(|known| known == name), "{name}");
+        }
+    }
+}

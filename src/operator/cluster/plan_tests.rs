@@ -1,0 +1,210 @@
+//! Tables for every rule of `plan`.
+
+use jiff::Timestamp;
+
+use super::{
+    super::{material, validate::fixture::wanted},
+    *,
+};
+use crate::{
+    crd::{Bootstrap, IssuedSecret},
+    world::System,
+};
+
+/// A cluster whose Secrets all exist and are recorded.
+fn complete() -> (Wanted, KesClusterStatus, Seen) {
+    let wanted = wanted();
+    let mut ring = Keyring::default();
+    let mut secrets = BTreeMap::new();
+    let mut status = KesClusterStatus::default();
+    for purpose in wanted.purposes() {
+        let secret = material::make(&wanted, &purpose, &ring, Timestamp::now(), &System).unwrap();
+        let name = purpose.secret(&wanted.name);
+        if !purpose.is_replaceable() {
+            let fingerprint = keyring::fingerprint(&purpose, &secret).unwrap();
+            status.secrets.push(IssuedSecret { name: name.clone(), fingerprint });
+        }
+        secrets.insert(name, secret.clone());
+        ring.insert(purpose, secret);
+    }
+    let seen = Seen {
+        secrets,
+        seal: None,
+        stateful_set: None,
+        pod: None,
+        volumes: Vec::new(),
+        member: Member::Absent,
+    };
+    (wanted, status, seen)
+}
+
+fn bootstrap(phase: BootstrapPhase) -> Option<Bootstrap> {
+    Some(Bootstrap { cluster_id: "ours".into(), phase, completed_at: None })
+}
+
+fn go(wanted: &Wanted, status: &KesClusterStatus, seen: &Seen) -> Go {
+    match plan(wanted, false, status, seen) {
+        Plan::Go(go) => go,
+        Plan::Halt(rule) => panic!("halted: {rule}"),
+    }
+}
+
+fn halt(wanted: &Wanted, status: &KesClusterStatus, seen: &Seen) -> String {
+    match plan(wanted, false, status, seen) {
+        Plan::Halt(rule) => rule.reason(),
+        Plan::Go(go) => panic!("{go:?}"),
+    }
+}
+
+#[test]
+fn bootstrap_happens_exactly_once() {
+    use BootstrapPhase::{Completed, Started};
+    let initialised = |id: &str| Member::Initialised { cluster_id: id.into(), sealed: false };
+    let sealed = Member::Initialised { cluster_id: "ours".into(), sealed: true };
+    let (wanted, mut status, mut seen) = complete();
+    let cases = [
+        (Member::Absent, None, "WaitingForPod"),
+        (Member::Silent("refused".into()), None, "WaitingForServer"),
+        (Member::Empty, None, "Start"),
+        (Member::Empty, Some(Started), "Tell(\"ours\")"),
+        (Member::Empty, Some(Completed), "DataLost"),
+        (initialised("ours"), Some(Started), "Complete(\"ours\")"),
+        (initialised("ours"), Some(Completed), "Converge"),
+        (initialised("other"), Some(Started), "OtherCluster"),
+        (initialised("other"), Some(Completed), "OtherCluster"),
+        // a retained volume is taken up again
+        (initialised("kept"), None, "Complete(\"kept\")"),
+        (sealed, Some(Completed), "Sealed"),
+    ];
+    for (member, phase, expected) in cases {
+        seen.member = member.clone();
+        status.bootstrap = phase.and_then(bootstrap);
+        let step = match go(&wanted, &status, &seen).member {
+            MemberStep::Hold(rule) => rule.reason(),
+            step => format!("{step:?}"),
+        };
+        assert_eq!(step, expected, "{member:?} {phase:?}");
+    }
+}
+
+#[test]
+fn a_new_cluster_makes_everything_with_the_authority_first() {
+    let (wanted, _, mut seen) = complete();
+    seen.secrets.clear();
+    let go = go(&wanted, &KesClusterStatus::default(), &seen);
+    assert_eq!(go.make, wanted.purposes());
+    assert_eq!(go.make[0], Purpose::Authority);
+}
+
+#[test]
+fn a_lost_secret_is_never_replaced() {
+    for (secret, reason) in [
+        ("vault-ca", "AuthoritySecretLost"),
+        ("vault-seal", "SealSecretLost"),
+        ("vault-system-admin", "SystemAdminSecretLost"),
+        ("vault-enclave-default-admin", "EnclaveAdminSecretLost"),
+    ] {
+        let (wanted, status, mut seen) = complete();
+        seen.secrets.remove(secret);
+        assert_eq!(halt(&wanted, &status, &seen), reason);
+    }
+}
+
+#[test]
+fn a_volume_that_exists_forbids_a_new_unseal_key_even_without_a_record() {
+    let (wanted, _, mut seen) = complete();
+    seen.secrets.clear();
+    seen.volumes
+        .push(serde_json::from_value(serde_json::json!({"metadata": {"name": "data-vault-0"}})).unwrap());
+    assert_eq!(halt(&wanted, &KesClusterStatus::default(), &seen), "AuthoritySecretLost");
+}
+
+#[test]
+fn a_lost_secret_of_an_application_stops_only_that_application() {
+    let (wanted, status, mut seen) = complete();
+    seen.secrets.remove("app-1-kes");
+    seen.secrets.remove("vault-tenant-tenant-lite.myminio");
+    let go = go(&wanted, &status, &seen);
+    let reasons: Vec<_> = go.lost.iter().map(|(_, rule)| rule.reason()).collect();
+    assert_eq!(reasons, ["IdentitySecretLost", "TenantSecretLost"]);
+    assert!(go.make.is_empty());
+}
+
+#[test]
+fn an_exchanged_secret_is_noticed() {
+    let (wanted, mut status, seen) = complete();
+    for secret in &mut status.secrets {
+        if secret.name == "vault-seal" {
+            secret.fingerprint = "another".into();
+        }
+    }
+    assert_eq!(halt(&wanted, &status, &seen), "SealSecretChanged");
+}
+
+#[test]
+fn a_key_that_does_not_match_its_certificate_is_unreadable() {
+    let (wanted, status, mut seen) = complete();
+    let other = seen.secrets["app-1-kes"].data.clone().unwrap()["tls.key"].clone();
+    let admin = seen.secrets.get_mut("vault-system-admin").unwrap();
+    admin.data.as_mut().unwrap().insert("tls.key".into(), other);
+    assert_eq!(halt(&wanted, &status, &seen), "SecretUnreadable");
+}
+
+#[test]
+fn a_lost_or_foreign_server_certificate_is_made_anew() {
+    let (wanted, status, mut seen) = complete();
+    let removed = seen.secrets.remove("vault-server-tls").unwrap();
+    assert_eq!(go(&wanted, &status, &seen).make, [Purpose::ServerCertificate]);
+    let mut foreign = removed;
+    foreign.data.as_mut().unwrap().insert("ca.crt".into(), k8s_openapi::ByteString(b"other".to_vec()));
+    seen.secrets.insert("vault-server-tls".into(), foreign);
+    assert_eq!(go(&wanted, &status, &seen).make, [Purpose::ServerCertificate]);
+}
+
+#[test]
+fn a_users_unseal_key_must_be_there_and_have_32_bytes() {
+    let (mut wanted, status, mut seen) = complete();
+    wanted.seal.generated = false;
+    wanted.seal.secret = "mine".into();
+    assert_eq!(halt(&wanted, &status, &seen), "SealSecretUnusable");
+    for (text, usable) in
+        [("c2hvcnQ=", false), ("?", false), ("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", true)]
+    {
+        let data = BTreeMap::from([("KES_UNSEAL_KEY".to_owned(), k8s_openapi::ByteString(text.into()))]);
+        seen.seal = Some(Secret { data: Some(data), ..Secret::default() });
+        assert_eq!(matches!(plan(&wanted, false, &status, &seen), Plan::Go(_)), usable, "{text}");
+    }
+}
+
+#[test]
+fn a_paused_cluster_is_left_alone() {
+    let (wanted, status, seen) = complete();
+    assert!(matches!(plan(&wanted, true, &status, &seen), Plan::Halt(Rule::Paused)));
+}
+
+#[test]
+fn a_volume_keeps_its_size_until_expansion_exists() {
+    let (mut wanted, status, mut seen) = complete();
+    let objects =
+        super::super::build::build(&wanted, &crate::api::Identity::new("a").unwrap(), &wanted.storage);
+    seen.stateful_set = Some(objects.stateful_set);
+    wanted.storage.size = "5Gi".into();
+    assert_eq!(go(&wanted, &status, &seen).storage.size, "1Gi");
+}
+
+#[test]
+fn a_pod_that_does_not_run_is_explained_with_its_last_words() {
+    let (wanted, status, mut seen) = complete();
+    seen.pod = Some(
+        serde_json::from_value(serde_json::json!({"metadata": {"name": "vault-0"}, "status": {"phase": "Running", "containerStatuses": [{
+            "name": "kes", "image": "", "imageID": "", "ready": false, "restartCount": 2,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 1, "message": "Error: KES_UNSEAL_KEY does not open this directory\n"}}}]}}))
+        .unwrap(),
+    );
+    let MemberStep::Hold(rule) = go(&wanted, &status, &seen).member else { panic!() };
+    assert_eq!(
+        rule.to_string(),
+        "waiting for pod vault-0: CrashLoopBackOff; exit code 1: Error: KES_UNSEAL_KEY does not open this directory"
+    );
+}

@@ -1,0 +1,104 @@
+//! What must be remembered in the status, written with optimistic locking, and only when it changed.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Api, Client, ResourceExt, api::PostParams};
+
+use super::{
+    keyring::{self, Keyring},
+    validate::Wanted,
+};
+use crate::{
+    crd::{Bootstrap, BootstrapPhase, IssuedSecret, KesCluster, KesClusterStatus},
+    operator::names,
+};
+
+/// Why the record was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("failed to read the KesCluster: {0}")]
+    Read(#[source] kube::Error),
+    #[error("failed to write the status: {0}")]
+    Write(#[source] kube::Error),
+}
+
+/// A `KesCluster` as it is at the API server.
+pub(crate) struct Record {
+    api: Api<KesCluster>,
+    cluster: KesCluster,
+    /// As it was at the beginning of the pass.
+    reported: KesClusterStatus,
+}
+
+impl Record {
+    /// Reads the cluster; nothing when it is gone or going.
+    pub(crate) async fn read(client: &Client, trigger: &KesCluster) -> Result<Option<Self>, Error> {
+        let api: Api<KesCluster> = Api::namespaced(client.clone(), &trigger.namespace().unwrap_or_default());
+        let cluster = api.get_opt(&trigger.name_any()).await.map_err(Error::Read)?;
+        Ok(cluster.filter(|cluster| cluster.metadata.deletion_timestamp.is_none()).map(|cluster| {
+            let reported = cluster.status.clone().unwrap_or_default();
+            Self { api, cluster: KesCluster { status: Some(reported.clone()), ..cluster }, reported }
+        }))
+    }
+
+    pub(crate) fn cluster(&self) -> &KesCluster {
+        &self.cluster
+    }
+
+    /// The status as it stands now.
+    pub(crate) fn status(&self) -> &KesClusterStatus {
+        self.cluster.status.as_ref().unwrap_or(&self.reported)
+    }
+
+    /// The status as it was at the beginning of the pass.
+    pub(crate) fn reported(&self) -> &KesClusterStatus {
+        &self.reported
+    }
+
+    /// Remembers the fingerprint of each Secret that must never be replaced. What was remembered stays, also when
+    /// the spec no longer asks for it.
+    pub(crate) async fn remember_secrets(&mut self, wanted: &Wanted, ring: &Keyring) -> Result<(), Error> {
+        let mut status = self.status().clone();
+        for (purpose, secret) in ring.iter().filter(|(purpose, _)| !purpose.is_replaceable()) {
+            let name = purpose.secret(&wanted.name);
+            if status.secrets.iter().any(|known| known.name == name) {
+                continue;
+            }
+            // one that cannot be read was refused by `plan`
+            if let Ok(fingerprint) = keyring::fingerprint(purpose, secret) {
+                status.secrets.push(IssuedSecret { name, fingerprint });
+            }
+        }
+        status.secrets.sort();
+        self.write(status).await
+    }
+
+    pub(crate) async fn bootstrap_started(&mut self, id: &str) -> Result<(), Error> {
+        let record = Bootstrap { cluster_id: id.into(), phase: BootstrapPhase::Started, completed_at: None };
+        self.write(KesClusterStatus { bootstrap: Some(record), ..self.status().clone() }).await
+    }
+
+    pub(crate) async fn bootstrap_completed(&mut self, id: &str, now: Timestamp) -> Result<(), Error> {
+        let record = Bootstrap {
+            cluster_id: id.into(),
+            phase: BootstrapPhase::Completed,
+            completed_at: Some(Time(now)),
+        };
+        self.write(KesClusterStatus { bootstrap: Some(record), ..self.status().clone() }).await
+    }
+
+    /// Writes `status` if it differs. A concurrent change is an error, so that nothing is decided on old knowledge.
+    pub(crate) async fn write(&mut self, status: KesClusterStatus) -> Result<(), Error> {
+        if *self.status() == status {
+            return Ok(());
+        }
+        let wanted = KesCluster { status: Some(status), ..self.cluster.clone() };
+        let params = PostParams { field_manager: Some(names::MANAGER.into()), ..PostParams::default() };
+        self.cluster = self
+            .api
+            .replace_status(&self.cluster.name_any(), &params, &wanted)
+            .await
+            .map_err(Error::Write)?;
+        Ok(())
+    }
+}

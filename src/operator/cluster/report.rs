@@ -1,0 +1,276 @@
+//! report: turns the outcome of a pass into the status, events on change, and the time of the next pass.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::events::EventType;
+
+use super::{contents::Contents, observe::Seen, plan::is_ready, validate::Wanted};
+use crate::{
+    crd::{KesClusterStatus, TenantPhase, TenantStatus},
+    operator::{
+        condition::{self, Statement},
+        names,
+        rule::Rule,
+    },
+};
+
+/// While something is on its way.
+const SOON: Duration = Duration::from_secs(1);
+/// When it takes long.
+const LATER: Duration = Duration::from_secs(10);
+/// How long "on its way" is believed.
+const PATIENCE: i64 = 180;
+/// A rule that a person has to resolve; most resolutions are noticed by a watch before.
+const REFUSED: Duration = Duration::from_secs(60);
+/// Nothing to do. Watches may lose events.
+const STEADY: Duration = Duration::from_secs(300);
+
+/// What a pass came to.
+pub(crate) struct Outcome {
+    /// What is waited for or refused, if anything.
+    pub(crate) rule: Option<Rule>,
+    /// What the key API was brought to, if it was reached.
+    pub(crate) contents: Option<Contents>,
+    /// How far each tenant is.
+    pub(crate) tenants: Vec<TenantStatus>,
+}
+
+/// An event that is worth telling.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct News {
+    pub(crate) kind: EventType,
+    pub(crate) action: &'static str,
+    pub(crate) reason: String,
+    pub(crate) note: String,
+}
+
+/// The status after this pass, on the base of the one before.
+pub(crate) fn status(
+    old: &KesClusterStatus,
+    generation: Option<i64>,
+    wanted: Option<&Wanted>,
+    seen: Option<&Seen>,
+    outcome: Outcome,
+    now: Timestamp,
+) -> KesClusterStatus {
+    let Outcome { rule, contents, tenants } = outcome;
+    let mut status = old.clone();
+    status.observed_generation = generation;
+    if let Some(wanted) = wanted {
+        status.endpoint = Some(wanted.endpoint());
+        status.selector = Some(names::pod_selector(&wanted.name));
+    }
+    if let Some(seen) = seen {
+        let ready = seen.pod.as_ref().is_some_and(is_ready);
+        status.members = Some(format!("{}/1", u8::from(ready)));
+        status.replicas = Some(i32::from(seen.pod.is_some()));
+    }
+    if let Some(contents) = contents {
+        status.keys = i64::try_from(contents.keys).ok();
+    }
+    let verified = tenants.iter().filter(|tenant| tenant.phase == TenantPhase::Verified).count();
+    status.tenants_verified = Some(format!("{verified}/{}", tenants.len()));
+    status.conditions = condition::set(
+        &old.conditions,
+        vec![
+            ready(rule.as_ref(), seen, old),
+            progressing(rule.as_ref(), &tenants),
+            tenants_wired(&tenants),
+            paused(rule.as_ref()),
+        ],
+        generation,
+        now,
+    );
+    status.tenants = tenants;
+    status
+}
+
+fn ready(rule: Option<&Rule>, seen: Option<&Seen>, old: &KesClusterStatus) -> Statement {
+    let kind = "Ready";
+    match rule {
+        // a paused cluster serves on; only what can be seen is said
+        Some(Rule::Paused) => {
+            let bootstrapped = old
+                .bootstrap
+                .as_ref()
+                .is_some_and(|record| record.phase == crate::crd::BootstrapPhase::Completed);
+            let holds = bootstrapped && seen.and_then(|seen| seen.pod.as_ref()).is_some_and(is_ready);
+            Statement { kind, holds, reason: "Paused".into(), message: Rule::Paused.to_string() }
+        }
+        Some(rule) => Statement { kind, holds: false, reason: rule.reason(), message: rule.to_string() },
+        None => Statement {
+            kind,
+            holds: true,
+            reason: "Serving".into(),
+            message: "the key service answers and holds what the spec asks for".into(),
+        },
+    }
+}
+
+fn progressing(rule: Option<&Rule>, tenants: &[TenantStatus]) -> Statement {
+    let kind = "Progressing";
+    let waiting = tenants.iter().find(|tenant| is_moving(tenant.phase));
+    match (rule, waiting) {
+        (Some(rule), _) => {
+            Statement { kind, holds: rule.is_wait(), reason: rule.reason(), message: rule.to_string() }
+        }
+        (None, Some(tenant)) => Statement {
+            kind,
+            holds: true,
+            reason: tenant.reason.clone(),
+            message: format!("tenant {}/{}: {}", tenant.namespace, tenant.name, tenant.message),
+        },
+        (None, None) => Statement {
+            kind,
+            holds: false,
+            reason: "UpToDate".into(),
+            message: "nothing is left to do".into(),
+        },
+    }
+}
+
+fn tenants_wired(tenants: &[TenantStatus]) -> Statement {
+    let kind = "TenantsWired";
+    match tenants.iter().find(|tenant| tenant.phase != TenantPhase::Verified) {
+        Some(tenant) => Statement {
+            kind,
+            holds: false,
+            reason: tenant.reason.clone(),
+            message: format!("{}/{} is {}: {}", tenant.namespace, tenant.name, tenant.phase, tenant.message),
+        },
+        None if tenants.is_empty() => Statement {
+            kind,
+            holds: true,
+            reason: "NoTenants".into(),
+            message: "the spec names no tenant".into(),
+        },
+        None => Statement {
+            kind,
+            holds: true,
+            reason: "Verified".into(),
+            message: format!("{} of {} tenants run with this key service", tenants.len(), tenants.len()),
+        },
+    }
+}
+
+fn paused(rule: Option<&Rule>) -> Statement {
+    let holds = rule == Some(&Rule::Paused);
+    let (reason, message) =
+        if holds { ("Paused", Rule::Paused.to_string()) } else { ("Active", String::new()) };
+    Statement { kind: "Paused", holds, reason: reason.into(), message }
+}
+
+/// Whether the operator or Kubernetes is about to do something for a tenant in this phase.
+pub(crate) fn is_moving(phase: TenantPhase) -> bool {
+    matches!(phase, TenantPhase::Prepared | TenantPhase::Patched | TenantPhase::Restarting)
+}
+
+/// What changed, as events. A status that stays the same tells nothing.
+pub(crate) fn news(old: &KesClusterStatus, new: &KesClusterStatus) -> Vec<News> {
+    let mut news = Vec::new();
+    for condition in new.conditions.iter().filter(|condition| condition.type_ == "Ready") {
+        let before = old.conditions.iter().find(|before| before.type_ == condition.type_);
+        if before
+            .is_none_or(|before| (&before.status, &before.reason) != (&condition.status, &condition.reason))
+        {
+            let kind = if is_alarming(condition) { EventType::Warning } else { EventType::Normal };
+            news.push(News {
+                kind,
+                action: "Reconcile",
+                reason: condition.reason.clone(),
+                note: condition.message.clone(),
+            });
+        }
+    }
+    for tenant in &new.tenants {
+        let before = old
+            .tenants
+            .iter()
+            .find(|before| (&before.namespace, &before.name) == (&tenant.namespace, &tenant.name));
+        if before.is_none_or(|before| (before.phase, &before.reason) != (tenant.phase, &tenant.reason)) {
+            let kind = match tenant.phase {
+                TenantPhase::Conflict | TenantPhase::Blocked => EventType::Warning,
+                _ => EventType::Normal,
+            };
+            news.push(News {
+                kind,
+                action: "WireTenant",
+                reason: format!("Tenant{}", tenant.phase),
+                note: condition::cut(format!("{}/{}: {}", tenant.namespace, tenant.name, tenant.message)),
+            });
+        }
+    }
+    news
+}
+
+fn is_alarming(condition: &Condition) -> bool {
+    let expected = ["Bootstrapping", "Paused"].contains(&condition.reason.as_str());
+    condition.status != "True" && !expected && !condition.reason.starts_with("Waiting")
+}
+
+/// When to look again.
+pub(crate) fn next(status: &KesClusterStatus, rule: Option<&Rule>, now: Timestamp) -> Duration {
+    let progressing = status.conditions.iter().find(|condition| condition.type_ == "Progressing");
+    let moving_for = progressing
+        .filter(|condition| condition.status == "True")
+        .map(|condition| now.as_second() - condition.last_transition_time.0.as_second());
+    let unwired = status.tenants.iter().any(|tenant| tenant.phase != TenantPhase::Verified);
+    match (moving_for, rule) {
+        (Some(seconds), _) if seconds < PATIENCE => SOON,
+        (Some(_), _) => LATER,
+        (None, Some(_)) => REFUSED,
+        // a Tenant may appear, or its configuration Secret change, which no watch sees
+        (None, None) if unwired => LATER,
+        (None, None) => STEADY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn pass(old: &KesClusterStatus, rule: Option<Rule>, second: i64) -> KesClusterStatus {
+        let outcome = Outcome { rule, contents: None, tenants: Vec::new() };
+        status(old, Some(3), None, None, outcome, at(second))
+    }
+
+    #[test]
+    fn a_pass_that_changes_nothing_gives_the_same_status_and_no_event() {
+        let waiting = Rule::WaitingForPod { pod: "vault-0".into(), detail: "it is new".into() };
+        let first = pass(&KesClusterStatus::default(), Some(waiting.clone()), 10);
+        let second = pass(&first, Some(waiting), 20);
+        assert_eq!(first, second);
+        assert!(news(&first, &second).is_empty());
+        let third = pass(&second, None, 30);
+        assert_eq!(news(&second, &third).len(), 1);
+        assert_eq!(news(&second, &third)[0].reason, "Serving");
+    }
+
+    #[test]
+    fn conditions_say_what_is_waited_for_and_what_is_refused() {
+        let waiting = pass(&KesClusterStatus::default(), Some(Rule::Bootstrapping), 10);
+        let refused =
+            pass(&waiting, Some(Rule::DataLost { pod: "vault-0".into(), cluster_id: "x".into() }), 20);
+        insta::assert_yaml_snapshot!("waiting", waiting.conditions);
+        insta::assert_yaml_snapshot!("refused", refused.conditions);
+        insta::assert_yaml_snapshot!("paused", pass(&refused, Some(Rule::Paused), 30).conditions);
+        insta::assert_yaml_snapshot!("serving", pass(&refused, None, 40).conditions);
+    }
+
+    #[test]
+    fn the_next_pass_comes_soon_while_something_moves_and_late_otherwise() {
+        let rule = Some(Rule::Bootstrapping);
+        let moving = pass(&KesClusterStatus::default(), rule.clone(), 10);
+        assert_eq!(next(&moving, rule.as_ref(), at(11)), SOON);
+        assert_eq!(next(&moving, rule.as_ref(), at(10 + PATIENCE)), LATER);
+        assert_eq!(next(&pass(&moving, None, 20), None, at(21)), STEADY);
+        let refused = Some(Rule::Paused);
+        assert_eq!(next(&pass(&moving, refused.clone(), 20), refused.as_ref(), at(21)), REFUSED);
+    }
+}

@@ -1,0 +1,172 @@
+//! An API server in memory, for tests: enough of get, list, create, apply, merge patch and status to run whole passes,
+//! and a record of every write.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use http::{Method, Request, Response};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+/// Objects by path.
+#[derive(Clone, Default)]
+pub(crate) struct FakeApi(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Value>,
+    writes: Vec<String>,
+    version: u64,
+}
+
+impl FakeApi {
+    /// A client that talks to it.
+    pub(crate) fn client(&self) -> kube::Client {
+        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let api = self.clone();
+        tokio::spawn(async move {
+            while let Some((request, send)) = handle.next_request().await {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                let (status, answer) =
+                    api.answer(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default(), &body);
+                let answer = Body::from(answer.to_string().into_bytes());
+                send.send_response(Response::builder().status(status).body(answer).unwrap());
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// Puts an object there, as a user would.
+    pub(crate) fn put(&self, path: &str, object: Value) {
+        let mut state = self.0.lock().unwrap();
+        let object = state.stamp(object);
+        state.objects.insert(path.into(), object);
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        self.0.lock().unwrap().objects.get(path).cloned()
+    }
+
+    pub(crate) fn remove(&self, path: &str) {
+        self.0.lock().unwrap().objects.remove(path);
+    }
+
+    /// Every write since the last call.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().writes)
+    }
+
+    fn answer(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> (u16, Value) {
+        let mut state = self.0.lock().unwrap();
+        if *method == Method::GET {
+            return state.read(path, query);
+        }
+        state.writes.push(format!("{method} {path}"));
+        // events are written and forgotten
+        if path.contains("/events.k8s.io/") {
+            return (201, serde_json::from_slice(body).unwrap());
+        }
+        let body: Value = serde_json::from_slice(body).unwrap();
+        if *method == Method::POST {
+            let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
+            if state.objects.contains_key(&path) {
+                return refusal(409, "AlreadyExists");
+            }
+            return (201, state.store(path, body));
+        }
+        let target = path.trim_end_matches("/status").to_owned();
+        let found = state.objects.get(&target).cloned();
+        let version = &body["metadata"]["resourceVersion"];
+        if let Some(found) = &found
+            && !version.is_null()
+            && *version != found["metadata"]["resourceVersion"]
+        {
+            return refusal(409, "Conflict");
+        }
+        let mut object = found.unwrap_or_else(|| json!({}));
+        if path.ends_with("/status") {
+            object["status"] = body["status"].clone();
+        } else {
+            merge(&mut object, &body);
+        }
+        (200, state.store(target, object))
+    }
+}
+
+impl State {
+    fn read(&self, path: &str, query: &str) -> (u16, Value) {
+        if let Some(object) = self.objects.get(path) {
+            return (200, object.clone());
+        }
+        let is_list = path.rsplit('/').next().is_some_and(|last| last.ends_with('s') && !last.contains('-'));
+        if !is_list || query.is_empty() && path.contains("minio.min.io") {
+            return refusal(404, "NotFound");
+        }
+        let selector: Vec<(String, String)> = query
+            .split('&')
+            .filter_map(|part| part.strip_prefix("labelSelector="))
+            .flat_map(|text| {
+                text.replace("%3D", "=")
+                    .replace("%2C", ",")
+                    .replace("%2F", "/")
+                    .split(',')
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .filter_map(|pair| {
+                pair.split_once('=').map(|(label, value)| (label.to_owned(), value.to_owned()))
+            })
+            .collect();
+        let items: Vec<_> = self
+            .objects
+            .iter()
+            .filter(|(known, _)| known.rsplit_once('/').is_some_and(|(parent, _)| parent == path))
+            .map(|(_, object)| object.clone())
+            .filter(|object| {
+                selector.iter().all(|(label, value)| object["metadata"]["labels"][label] == value.as_str())
+            })
+            .collect();
+        (200, json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}))
+    }
+
+    fn store(&mut self, path: String, object: Value) -> Value {
+        let object = self.stamp(object);
+        self.objects.insert(path, object.clone());
+        object
+    }
+
+    fn stamp(&mut self, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        object
+    }
+}
+
+/// RFC 7396; near enough to server-side apply for objects of one manager.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(key);
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
+}
+
+fn refusal(code: u16, reason: &str) -> (u16, Value) {
+    (
+        code,
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": reason, "code": code}),
+    )
+}

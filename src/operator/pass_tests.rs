@@ -1,0 +1,124 @@
+//! Whole passes against an API server in memory: what is created, and that a fixed point is reached and left alone.
+
+use serde_json::json;
+
+use super::{
+    Context,
+    cluster::{self, validate::fixture},
+    fake_api::FakeApi,
+};
+use crate::crd::KesCluster;
+
+const CLUSTER: &str = "/apis/kes-operator.io/v1alpha1/namespaces/keys/kesclusters/vault";
+const SECRETS: &str = "/api/v1/namespaces/keys/secrets";
+const STATEFUL_SET: &str = "/apis/apps/v1/namespaces/keys/statefulsets/vault";
+
+struct World {
+    api: FakeApi,
+    context: Context,
+    cluster: KesCluster,
+}
+
+impl World {
+    fn new() -> Self {
+        let api = FakeApi::default();
+        let cluster = fixture::cluster();
+        api.put(CLUSTER, serde_json::to_value(&cluster).unwrap());
+        Self { context: Context::new(api.client(), fixture::defaults()), api, cluster }
+    }
+
+    /// One pass; the writes that are no events.
+    async fn pass(&self) -> Vec<String> {
+        cluster::reconcile(&self.context, &self.cluster).await.unwrap();
+        self.api.writes().into_iter().filter(|write| !write.contains("/events.k8s.io/")).collect()
+    }
+
+    fn ready_reason(&self) -> String {
+        let status = self.api.get(CLUSTER).unwrap()["status"].clone();
+        let conditions = status["conditions"].as_array().unwrap().clone();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready").unwrap();
+        ready["reason"].as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn the_first_pass_creates_the_whole_set_and_the_second_writes_nothing() {
+    let world = World::new();
+    insta::assert_yaml_snapshot!("first_pass", world.pass().await);
+    assert_eq!(world.ready_reason(), "WaitingForPod");
+    assert_eq!(world.pass().await, Vec::<String>::new());
+    assert_eq!(world.pass().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_deleted_or_edited_object_is_put_right() {
+    let world = World::new();
+    world.pass().await;
+    world.api.remove("/api/v1/namespaces/keys/services/vault");
+    assert_eq!(world.pass().await, ["PATCH /api/v1/namespaces/keys/services/vault"]);
+    let mut edited = world.api.get(STATEFUL_SET).unwrap();
+    edited["spec"]["replicas"] = 5.into();
+    world.api.put(STATEFUL_SET, edited);
+    assert_eq!(world.pass().await, [format!("PATCH {STATEFUL_SET}")]);
+    assert_eq!(world.pass().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_lost_seal_secret_is_reported_and_nothing_else_is_touched() {
+    let world = World::new();
+    world.pass().await;
+    world.api.remove(&format!("{SECRETS}/vault-seal"));
+    assert_eq!(world.pass().await, [format!("PUT {CLUSTER}/status")]);
+    assert_eq!(world.ready_reason(), "SealSecretLost");
+    assert_eq!(world.pass().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_invalid_spec_is_reported_and_the_running_cluster_is_left_alone() {
+    let world = World::new();
+    world.pass().await;
+    let mut cluster = world.api.get(CLUSTER).unwrap();
+    cluster["spec"]["replicas"] = 3.into();
+    world.api.put(CLUSTER, cluster);
+    assert_eq!(world.pass().await, [format!("PUT {CLUSTER}/status")]);
+    assert_eq!(world.ready_reason(), "InvalidSpec");
+}
+
+#[tokio::test]
+async fn a_secret_that_appears_under_our_name_is_never_overwritten() {
+    let world = World::new();
+    let theirs = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "vault-seal", "namespace": "keys"},
+        "data": {"KES_UNSEAL_KEY": "dGhlaXJz"}});
+    world.api.put(&format!("{SECRETS}/vault-seal"), theirs);
+    assert!(cluster::reconcile(&world.context, &world.cluster).await.is_err());
+    assert_eq!(
+        world.api.get(&format!("{SECRETS}/vault-seal")).unwrap()["data"]["KES_UNSEAL_KEY"],
+        "dGhlaXJz"
+    );
+}
+
+#[tokio::test]
+async fn a_concurrent_change_of_the_status_stops_the_pass() {
+    let world = World::new();
+    world.pass().await;
+    // the trigger is from a cache that knows no bootstrap; the pass reads anew and sees it
+    let mut cluster = world.api.get(CLUSTER).unwrap();
+    cluster["status"]["bootstrap"] = json!({"clusterID": "ours", "phase": "Completed"});
+    world.api.put(CLUSTER, cluster);
+    world.pass().await;
+    assert_eq!(world.api.get(CLUSTER).unwrap()["status"]["bootstrap"]["clusterID"], "ours");
+}
+
+#[tokio::test]
+async fn a_deletion_policy_takes_effect_on_what_exists() {
+    let world = World::new();
+    world.pass().await;
+    let mut cluster = world.api.get(CLUSTER).unwrap();
+    cluster["spec"]["deletionPolicy"] = "Delete".into();
+    world.api.put(CLUSTER, cluster);
+    let writes = world.pass().await;
+    assert!(writes.contains(&format!("PATCH {SECRETS}/vault-seal")), "{writes:?}");
+    let seal = world.api.get(&format!("{SECRETS}/vault-seal")).unwrap();
+    assert_eq!(seal["metadata"]["ownerReferences"][0]["kind"], "KesCluster");
+    assert_eq!(world.pass().await, Vec::<String>::new());
+}

@@ -1,0 +1,235 @@
+//! Tables for the steps of a tenant's wiring.
+
+use kube::api::DynamicObject;
+use serde_json::json;
+
+use super::*;
+use crate::crd::Mount;
+
+const SECRET: &str = "kes-client-vault";
+
+fn wish() -> Wish {
+    Wish {
+        secret: SECRET.into(),
+        endpoint: "https://vault.keys.svc.cluster.local:7373".into(),
+        key_name: "minio-default-key".into(),
+        mount: Mount::Auto,
+    }
+}
+
+fn tenant(spec: Value) -> DynamicObject {
+    serde_json::from_value(json!({"apiVersion": "minio.min.io/v2", "kind": "Tenant", "spec": spec,
+        "metadata": {"name": "myminio", "namespace": "tenant-lite", "uid": "u", "resourceVersion": "7"}}))
+    .unwrap()
+}
+
+fn volumes(wired: bool) -> Value {
+    if wired {
+        json!([{"name": "tls", "projected": {"sources": [{"secret": {"name": SECRET}}]}}])
+    } else {
+        json!([])
+    }
+}
+
+fn set(wired: bool, replicas: i64) -> StatefulSet {
+    serde_json::from_value(json!({"metadata": {"name": "myminio-pool-0", "generation": 2},
+        "spec": {"replicas": replicas, "selector": {}, "serviceName": "x",
+            "template": {"spec": {"containers": [], "volumes": volumes(wired)}}},
+        "status": {"replicas": replicas, "observedGeneration": 2, "updatedReplicas": replicas}}))
+    .unwrap()
+}
+
+/// A pod created at `second` past the minute.
+fn pod(index: usize, wired: bool, second: u32, ready: bool) -> Pod {
+    serde_json::from_value(
+        json!({"metadata": {"name": format!("myminio-pool-0-{index}"), "uid": format!("p{index}"),
+            "creationTimestamp": format!("2026-11-23T10:00:{second:02}Z")},
+        "spec": {"containers": [], "volumes": volumes(wired)},
+        "status": {"conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]}}),
+    )
+    .unwrap()
+}
+
+/// A Tenant that was patched at second 30.
+fn patched() -> (Seen, TenantStatus) {
+    let bare = tenant(json!({"env": [{"name": "A", "value": "1"}]}));
+    let Ok(Change::Write(fields, injected)) = patch::change(&bare.data, None, &wish(), None) else {
+        panic!()
+    };
+    let mut spec = bare.data["spec"].clone();
+    for (field, value) in fields {
+        spec[field] = value;
+    }
+    let injected = Injected {
+        patched_at: Some(serde_json::from_value(json!("2026-11-23T10:00:30Z")).unwrap()),
+        ..injected
+    };
+    let before = TenantStatus {
+        namespace: "tenant-lite".into(),
+        name: "myminio".into(),
+        phase: TenantPhase::Patched,
+        reason: String::new(),
+        message: String::new(),
+        since: serde_json::from_value(json!("2026-11-23T10:00:30Z")).unwrap(),
+        uid: Some("u".into()),
+        injected: Some(injected),
+    };
+    let seen = Seen { installed: true, tenant: Some(tenant(spec)), ..Seen::default() };
+    (seen, before)
+}
+
+fn summary(step: &Step) -> String {
+    match step {
+        Step::Hold(phase, rule, _) => format!("{phase} {}", rule.reason()),
+        Step::ProveAndPatch(fields, _) => {
+            format!("patch {}", fields.keys().cloned().collect::<Vec<_>>().join(","))
+        }
+        Step::ProveAndRestart(pods, _) => {
+            format!("restart {}", pods.iter().map(|pod| pod.uid.clone()).collect::<Vec<_>>().join(","))
+        }
+        Step::Verify(pods, _) => format!("verify {}", pods.len()),
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-11-23T10:05:00Z".parse().unwrap()
+}
+
+fn next(seen: &Seen, before: Option<&TenantStatus>) -> String {
+    summary(&plan(seen, &wish(), RestartPolicy::Automatic, before, Ok(()), now()))
+}
+
+#[test]
+fn nothing_is_done_before_the_tenant_is_there() {
+    let mut seen = Seen::default();
+    assert_eq!(next(&seen, None), "Pending TenantApiMissing");
+    seen.installed = true;
+    assert_eq!(next(&seen, None), "Pending TenantMissing");
+    let mut going = tenant(json!({}));
+    going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-23T10:00:30Z")).unwrap();
+    seen.tenant = Some(going);
+    assert_eq!(next(&seen, None), "Pending TenantDeleting");
+    assert_eq!(is_possible("other").unwrap_err().reason(), "EnclaveUnsupported");
+}
+
+#[test]
+fn a_tenant_is_patched_once_and_only_while_the_key_service_serves() {
+    let mut seen = Seen { installed: true, tenant: Some(tenant(json!({}))), ..Seen::default() };
+    assert_eq!(next(&seen, None), "patch env,externalClientCertSecrets");
+    let away = plan(&seen, &wish(), RestartPolicy::Automatic, None, Err("away".into()), now());
+    assert_eq!(summary(&away), "Pending KeyServiceNotReady");
+    seen.pods = vec![pod(0, false, 0, true), pod(1, false, 0, false)];
+    assert_eq!(next(&seen, None), "Prepared TenantNotReady");
+    seen.pods = vec![pod(0, false, 0, false), pod(1, false, 0, false)];
+    assert_eq!(
+        next(&seen, None),
+        "patch env,externalClientCertSecrets",
+        "where all are down nothing is lost"
+    );
+}
+
+#[test]
+fn a_conflict_patches_nothing() {
+    let seen = Seen { installed: true, tenant: Some(tenant(json!({"kes": {}}))), ..Seen::default() };
+    assert_eq!(next(&seen, None), "Conflict BuiltInKes");
+}
+
+#[test]
+fn pods_are_restarted_together_once_the_template_is_there() {
+    let (mut seen, before) = patched();
+    assert_eq!(next(&seen, Some(&before)), "Patched WaitingForTemplate");
+    seen.stateful_sets = vec![set(false, 2)];
+    seen.pods = vec![pod(0, false, 0, true), pod(1, false, 0, true)];
+    assert_eq!(next(&seen, Some(&before)), "Patched WaitingForTemplate");
+    seen.stateful_sets = vec![set(true, 2)];
+    assert_eq!(next(&seen, Some(&before)), "restart p0,p1");
+    let manual = plan(&seen, &wish(), RestartPolicy::Manual, Some(&before), Ok(()), now());
+    assert_eq!(summary(&manual), "Patched RestartPending");
+    let away = plan(&seen, &wish(), RestartPolicy::Automatic, Some(&before), Err("away".into()), now());
+    assert_eq!(summary(&away), "Patched KeyServiceNotReady");
+
+    // the rolling update was faster with one of them
+    seen.pods = vec![pod(0, false, 0, true), pod(1, true, 40, false)];
+    assert_eq!(next(&seen, Some(&before)), "restart p0");
+    // mounted before, but older than the environment
+    seen.pods = vec![pod(0, true, 30, true), pod(1, true, 31, true)];
+    assert_eq!(next(&seen, Some(&before)), "restart p0");
+    seen.pods = vec![pod(0, false, 0, true), pod(1, false, 0, false)];
+    assert_eq!(next(&seen, Some(&before)), "Blocked TenantNotReady");
+}
+
+#[test]
+fn a_tenant_is_verified_when_all_pods_are_new_ready_and_updated() {
+    let (mut seen, mut before) = patched();
+    seen.stateful_sets = vec![set(true, 2)];
+    seen.pods = vec![pod(0, true, 40, true)];
+    assert_eq!(next(&seen, Some(&before)), "Restarting WaitingForPods");
+    seen.pods.push(pod(1, true, 40, false));
+    assert_eq!(next(&seen, Some(&before)), "Restarting WaitingForPods");
+    seen.pods[1] = pod(1, true, 40, true);
+    assert_eq!(next(&seen, Some(&before)), "verify 2");
+    before.phase = TenantPhase::Verified;
+    before.injected.as_mut().unwrap().restarted = true;
+    assert_eq!(next(&seen, Some(&before)), "Verified Verified");
+    seen.pods.clear();
+    assert_eq!(
+        next(&seen, Some(&before)),
+        "Verified Verified",
+        "a later restart of MinIO is none of our business"
+    );
+}
+
+#[test]
+fn a_new_tenant_of_the_same_name_begins_anew() {
+    let (mut seen, mut before) = patched();
+    before.phase = TenantPhase::Verified;
+    before.injected.as_mut().unwrap().restarted = true;
+    seen.tenant.as_mut().unwrap().metadata.uid = Some("another".into());
+    assert_eq!(next(&seen, Some(&before)), "Patched WaitingForTemplate");
+}
+
+#[test]
+fn without_a_record_the_api_servers_own_says_when_it_was_patched() {
+    let (mut seen, mut before) = patched();
+    before.injected = None;
+    seen.stateful_sets = vec![set(true, 1)];
+    seen.pods = vec![pod(0, true, 10, true)];
+    assert_eq!(next(&seen, Some(&before)), "verify 1", "a user wired it by hand before the pod started");
+    seen.tenant.as_mut().unwrap().metadata.managed_fields = serde_json::from_value(json!([
+        {"manager": "kubectl", "time": "2026-11-23T10:00:59Z"}, {"manager": "kes-operator", "time": "2026-11-23T10:00:30Z"}]))
+    .unwrap();
+    assert_eq!(next(&seen, Some(&before)), "restart p0");
+}
+
+#[test]
+fn who_keeps_removing_the_wiring_is_not_fought_for_ever() {
+    let (mut seen, mut before) = patched();
+    before.injected.as_mut().unwrap().restarted = true;
+    seen.tenant = Some(tenant(json!({"env": [{"name": "A", "value": "1"}]})));
+    for repeats in 1..=MOST_REPEATS {
+        let Step::ProveAndPatch(_, injected) =
+            plan(&seen, &wish(), RestartPolicy::Automatic, Some(&before), Ok(()), now())
+        else {
+            panic!()
+        };
+        assert_eq!((injected.repeats, injected.restarted), (repeats, false));
+        before.injected.as_mut().unwrap().repeats = repeats;
+    }
+    assert_eq!(next(&seen, Some(&before)), "Blocked ManagedElsewhere");
+    // another wish is no repetition
+    let other = Wish { key_name: "second".into(), ..wish() };
+    let step = plan(&seen, &other, RestartPolicy::Automatic, Some(&before), Ok(()), now());
+    assert_eq!(summary(&step), "patch env,externalClientCertSecrets");
+    before.injected.as_mut().unwrap().patched_at =
+        serde_json::from_value(json!("2026-11-20T10:00:00Z")).unwrap();
+    assert_eq!(next(&seen, Some(&before)), "patch env,externalClientCertSecrets");
+}
+
+#[test]
+fn nothing_is_verified_while_the_key_service_is_away() {
+    let (mut seen, before) = patched();
+    seen.stateful_sets = vec![set(true, 1)];
+    seen.pods = vec![pod(0, true, 40, true)];
+    let away = plan(&seen, &wish(), RestartPolicy::Automatic, Some(&before), Err("away".into()), now());
+    assert_eq!(summary(&away), "Restarting KeyServiceNotReady");
+}

@@ -1,0 +1,172 @@
+//! The named rules of a tenant's wiring: what is waited for, what is refused, and why, with a sentence each.
+
+use std::fmt;
+
+/// Why the wiring is where it is. The name becomes `reason`, the sentence `message`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Rule {
+    /// The MinIO Operator is not installed.
+    TenantApiMissing,
+    /// No such Tenant.
+    TenantMissing,
+    /// The Tenant is being deleted.
+    TenantDeleting,
+    /// The key service does not serve yet.
+    KeyServiceNotReady { why: String },
+    /// MinIO cannot choose an enclave.
+    EnclaveUnsupported { enclave: String },
+    /// The client certificate is lost.
+    CertificateLost { why: String },
+    /// The Tenant runs a KES of its own.
+    BuiltInKes,
+    /// Another KMS is configured.
+    ForeignKms { variable: String, place: &'static str },
+    /// One variable is there twice.
+    DuplicateVariable { variable: String },
+    /// Our mount is not as it was injected.
+    MountChanged { what: String },
+    /// The MinIO Operator would ignore the volumes.
+    VolumesUnequal { volumes: usize, mounts: usize },
+    /// A Secret of our name belongs to somebody else.
+    SecretTaken { secret: String },
+    /// The key service was tried with the tenant's certificate, and failed.
+    ProofFailed { problem: String },
+    /// Some pods are down, so the rest must not be restarted.
+    TenantNotReady { pods: Vec<String> },
+    /// Somebody else wrote the Tenant at the same time.
+    TenantChanged,
+    /// Somebody keeps removing what was put there.
+    ManagedElsewhere { repeats: i32 },
+    /// The API server refused or did not answer.
+    ApiRefused { step: String, problem: String },
+    /// The MinIO Operator has to change its StatefulSets.
+    WaitingForTemplate { stateful_set: Option<String> },
+    /// A person restarts the pods.
+    RestartPending { pods: usize },
+    /// All pods were deleted together.
+    PodsDeleted { pods: usize },
+    /// Pods are starting.
+    WaitingForPods { ready: usize, wanted: usize },
+    /// A pod does not confirm that it can encrypt.
+    WaitingForHealth { pod: String, problem: String },
+    /// Done.
+    Verified { pods: usize },
+}
+
+impl Rule {
+    /// Its name.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::TenantApiMissing => "TenantApiMissing",
+            Self::TenantMissing => "TenantMissing",
+            Self::TenantDeleting => "TenantDeleting",
+            Self::KeyServiceNotReady { .. } => "KeyServiceNotReady",
+            Self::EnclaveUnsupported { .. } => "EnclaveUnsupported",
+            Self::CertificateLost { .. } => "CertificateLost",
+            Self::BuiltInKes => "BuiltInKes",
+            Self::ForeignKms { .. } => "ForeignKms",
+            Self::DuplicateVariable { .. } => "DuplicateVariable",
+            Self::MountChanged { .. } => "MountChanged",
+            Self::VolumesUnequal { .. } => "VolumesUnequal",
+            Self::SecretTaken { .. } => "SecretTaken",
+            Self::ProofFailed { .. } => "ProofFailed",
+            Self::TenantNotReady { .. } => "TenantNotReady",
+            Self::TenantChanged => "TenantChanged",
+            Self::ManagedElsewhere { .. } => "ManagedElsewhere",
+            Self::ApiRefused { .. } => "ApiRefused",
+            Self::WaitingForTemplate { .. } => "WaitingForTemplate",
+            Self::RestartPending { .. } => "RestartPending",
+            Self::PodsDeleted { .. } => "PodsDeleted",
+            Self::WaitingForPods { .. } => "WaitingForPods",
+            Self::WaitingForHealth { .. } => "WaitingForHealth",
+            Self::Verified { .. } => "Verified",
+        }
+    }
+}
+
+/// What, why, what next.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TenantApiMissing => f.write_str(
+                "the API server does not know tenants.minio.min.io; it is wired once the MinIO Operator is installed",
+            ),
+            Self::TenantMissing => f.write_str("there is no such Tenant; it is wired once it appears"),
+            Self::TenantDeleting => f.write_str("the Tenant is being deleted; nothing is done to it"),
+            Self::KeyServiceNotReady { why } => write!(f, "the key service does not serve yet: {why}"),
+            Self::EnclaveUnsupported { enclave } => write!(
+                f,
+                "MinIO releases since 2024 cannot choose an enclave and always use 'default', so enclave {enclave} cannot \
+                 serve it; set enclave to default"
+            ),
+            Self::CertificateLost { why } => f.write_str(why),
+            Self::BuiltInKes => f.write_str(
+                "the Tenant has spec.kes, a KES of its own. It is not touched; to use this key service, move its keys \
+                 here and remove spec.kes",
+            ),
+            Self::ForeignKms { variable, place } => write!(
+                f,
+                "{place} sets {variable}, so another key management is configured. Nothing is overwritten; remove the \
+                 variable if this key service shall be used, but only after the keys that data is encrypted with are here"
+            ),
+            Self::DuplicateVariable { variable } => {
+                write!(f, "spec.env sets {variable} more than once and the last one would win; remove the others")
+            }
+            Self::MountChanged { what } => write!(f, "{what}. It is not overwritten; restore or rename it"),
+            Self::VolumesUnequal { volumes, mounts } => write!(
+                f,
+                "spec.additionalVolumes has {volumes} entries and spec.additionalVolumeMounts {mounts}; the MinIO Operator \
+                 ignores both unless they are equally many"
+            ),
+            Self::SecretTaken { secret } => write!(
+                f,
+                "a Secret {secret} that was not made for this KesCluster is in the tenant's namespace; delete or rename it"
+            ),
+            Self::ProofFailed { problem } => write!(
+                f,
+                "the key service was tried with the tenant's certificate and did not encrypt and decrypt: {problem}. \
+                 MinIO is not pointed at it before it does"
+            ),
+            Self::TenantNotReady { pods } => write!(
+                f,
+                "some of the tenant's pods are not ready ({}), so the others are not restarted; it goes on when all are \
+                 ready",
+                pods.join(", ")
+            ),
+            Self::TenantChanged => f.write_str("the Tenant was changed by somebody else meanwhile; it is tried again"),
+            Self::ManagedElsewhere { repeats } => write!(
+                f,
+                "the wiring was put back {repeats} times within a day and removed each time, so something applies this \
+                 Tenant from elsewhere. It is not patched again until a day has passed, because each time restarts MinIO; \
+                 MinIO's next start would be without its keys. Put the entries into that source: the MINIO_KMS_KES_ \
+                 variables in spec.env, and Secret kes-client-<cluster> in spec.externalClientCertSecrets with type \
+                 cert-manager.io/v1"
+            ),
+            Self::ApiRefused { step, problem } => write!(f, "failed to {step}: {problem}; it is tried again"),
+            Self::WaitingForTemplate { stateful_set: None } => {
+                f.write_str("the Tenant was patched; waiting for the MinIO Operator to make its StatefulSets")
+            }
+            Self::WaitingForTemplate { stateful_set: Some(set) } => write!(
+                f,
+                "the Tenant was patched; waiting for the MinIO Operator to put the certificate into StatefulSet {set}"
+            ),
+            Self::RestartPending { pods } => write!(
+                f,
+                "{pods} pods run without the key service and restartPolicy is Manual; delete them all together when some \
+                 seconds of outage suit you"
+            ),
+            Self::PodsDeleted { pods } => {
+                write!(f, "{pods} pods were deleted together, so that all come back with the key service")
+            }
+            Self::WaitingForPods { ready, wanted } => {
+                write!(f, "waiting for the tenant's pods: {ready} of {wanted} are ready")
+            }
+            Self::WaitingForHealth { pod, problem } => {
+                write!(f, "waiting for pod {pod} to confirm that it can encrypt: {problem}")
+            }
+            Self::Verified { pods } => {
+                write!(f, "all {pods} pods started with the key service and can encrypt")
+            }
+        }
+    }
+}

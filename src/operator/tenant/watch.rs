@@ -1,0 +1,66 @@
+//! Watches Tenants where the MinIO Operator is installed, and notices when it is installed later.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures::{Stream, StreamExt};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DynamicObject, PartialObjectMeta},
+    runtime::{WatchStreamExt, watcher},
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::observe;
+use crate::operator::controller;
+
+/// How often it is asked whether Tenants exist at all, and the pause after a broken watch.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// One item per Tenant whose spec changed, appeared or went. The MinIO Operator writes some statuses every five
+/// seconds (minio-wiring §9, pitfall 5), so a change without a new generation is none.
+pub(crate) fn watch(client: Client, stop: CancellationToken) -> impl Stream<Item = ()> + Send + 'static {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = sender.closed() => {}
+            () = follow(&client, &sender) => {}
+        }
+    });
+    controller::ticks(receiver)
+}
+
+async fn follow(client: &Client, sender: &mpsc::Sender<()>) {
+    loop {
+        if observe::is_installed(client).await.unwrap_or(false) {
+            follow_once(client, sender).await;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Follows until the watch breaks, as it does when the CRD goes.
+async fn follow_once(client: &Client, sender: &mpsc::Sender<()>) {
+    let tenants: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client.clone(), &observe::resource());
+    let mut generations: HashMap<String, Option<i64>> = HashMap::new();
+    let stream = watcher(tenants, watcher::Config::default()).touched_objects();
+    let mut stream = std::pin::pin!(stream);
+    while let Some(event) = stream.next().await {
+        let tenant = match event {
+            Ok(tenant) => tenant,
+            Err(error) => {
+                tracing::debug!(%error, "the watch of Tenants broke");
+                return;
+            }
+        };
+        let uid = tenant.uid().unwrap_or_default();
+        let generation = tenant.metadata.generation;
+        let going = tenant.metadata.deletion_timestamp.is_some();
+        let known = generations.insert(uid, generation) == Some(generation);
+        if !known || going {
+            // one that is not taken yet says the same
+            let _ = sender.try_send(());
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The certificate of a server, read and checked before anybody connects.
+
+use std::{path::Path, sync::Arc};
+
+use jiff::Timestamp;
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer},
+    sign::CertifiedKey,
+};
+use x509_parser::extensions::GeneralName;
+use zeroize::Zeroizing;
+
+use super::{Error, identity, pem};
+
+/// A certificate chain whose leaf names at least one host, and the key that belongs to it.
+pub struct ServerCertificate {
+    certified: Arc<CertifiedKey>,
+    names: Vec<String>,
+    not_after: Timestamp,
+}
+
+impl ServerCertificate {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// One that names the file: it cannot be read, is no PEM, its key does not match, it names no host.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, Error> {
+        Self::new(
+            &read("server certificate", certificate)?,
+            &Zeroizing::new(read("server key", key)?),
+            &format!("server certificate '{}'", certificate.display()),
+            &format!("server key '{}'", key.display()),
+        )
+    }
+
+    /// Reads both texts.
+    ///
+    /// # Errors
+    /// It is no PEM, its key does not match, it names no host.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, Error> {
+        Self::new(certificate, key, "server certificate", "server key")
+    }
+
+    /// Chain and key in the form that `rustls` takes.
+    #[must_use]
+    pub fn certified_key(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.certified)
+    }
+
+    /// Host names and addresses of the leaf.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// When the leaf expires.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    fn new(certificate: &[u8], key: &[u8], certificate_name: &str, key_name: &str) -> Result<Self, Error> {
+        let chain = pem::certificates(certificate, certificate_name)?;
+        let key = pem::private_key(key, key_name)?;
+        let certified = certified(&chain, &key, certificate_name, key_name)?;
+        let [leaf, ..] = chain.as_slice() else { return Err(Error::NoCertificate) };
+        let names = host_names(leaf, certificate_name)?;
+        if names.is_empty() {
+            return Err(Error::NoServerName { what: certificate_name.into() });
+        }
+        Ok(Self { certified, names, not_after: not_after(leaf, certificate_name)? })
+    }
+}
+
+/// When the first certificate in a PEM text expires.
+///
+/// # Errors
+/// [`Error::NoPem`] and [`Error::Malformed`].
+pub fn not_after_of_pem(text: &[u8]) -> Result<Timestamp, Error> {
+    let chain = pem::certificates(text, "certificate")?;
+    let [leaf, ..] = chain.as_slice() else { return Err(Error::NoCertificate) };
+    not_after(leaf, "certificate")
+}
+
+/// Reads one file.
+pub(super) fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::Read { what, path: path.into(), source })
+}
+
+/// Checks that `key` is the key of the first certificate.
+pub(super) fn certified(
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+    certificate_name: &str,
+    key_name: &str,
+) -> Result<Arc<CertifiedKey>, Error> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let key = provider.key_provider.load_private_key(key.clone_key()).map_err(|_| Error::Malformed {
+        what: key_name.into(),
+        reason: "the key is of a kind that is not supported".into(),
+    })?;
+    let certified = CertifiedKey::new(chain.to_vec(), key);
+    match certified.keys_match() {
+        Ok(()) => Ok(Arc::new(certified)),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(Error::KeyMismatch { what: format!("{certificate_name}, {key_name}") })
+        }
+        Err(_) => {
+            Err(Error::Malformed { what: certificate_name.into(), reason: "not an X.509 certificate".into() })
+        }
+    }
+}
+
+fn not_after(leaf: &CertificateDer<'_>, what: &str) -> Result<Timestamp, Error> {
+    let seconds = identity::parse(leaf, what)?.validity().not_after.timestamp();
+    Timestamp::from_second(seconds).map_err(|_| Error::Malformed {
+        what: what.into(),
+        reason: "its end of validity is out of range".into(),
+    })
+}
+
+fn host_names(leaf: &CertificateDer<'_>, what: &str) -> Result<Vec<String>, Error> {
+    let leaf = identity::parse(leaf, what)?;
+    let extension = leaf.subject_alternative_name().map_err(|_| Error::Malformed {
+        what: what.into(),
+        reason: "its alternative names are broken".into(),
+    })?;
+    let names = extension.iter().flat_map(|names| &names.value.general_names);
+    Ok(names.filter_map(host_name).collect())
+}
+
+fn host_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).into()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|b| std::net::Ipv4Addr::from(b).to_string()),
+            16 => <[u8; 16]>::try_from(*bytes).ok().map(|b| std::net::Ipv6Addr::from(b).to_string()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::pki::{SelfSigned, Usage, self_signed, self_signed_client};
+
+    #[test]
+    fn a_server_certificate_is_read_with_its_names_and_its_end() {
+        let pair = self_signed(&SelfSigned {
+            common_name: "server".into(),
+            dns: vec!["localhost".into()],
+            ip: vec!["::1".parse().unwrap(), "10.0.0.1".parse().unwrap()],
+            validity: Duration::from_secs(3600),
+            usage: Usage::Server,
+        })
+        .unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("a.crt"), directory.path().join("a.key"));
+        std::fs::write(&certificate, &pair.certificate).unwrap();
+        std::fs::write(&key, pair.key.as_bytes()).unwrap();
+        let server = ServerCertificate::load(&certificate, &key).unwrap();
+        assert_eq!(server.names(), ["localhost", "::1", "10.0.0.1"]);
+        assert!(server.not_after() > Timestamp::now());
+    }
+
+    #[test]
+    fn every_unusable_pair_is_refused_with_what_why_and_what_next() {
+        let pair = self_signed_client("no names", Duration::from_secs(3600)).unwrap();
+        let other = self_signed_client("other", Duration::from_secs(3600)).unwrap();
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let (certificate, key) = (pair.certificate.as_str(), pair.key.as_str());
+        for (certificate, key, expected) in [
+            (certificate, key, "names no host"),
+            (certificate, other.key.as_str(), "does not match"),
+            ("garbage", key, "no PEM block 'CERTIFICATE'"),
+            (certificate, certificate, "no PEM block 'PRIVATE KEY'"),
+            (certificate, encrypted, "encrypted with a password"),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                key,
+                "not an X.509 certificate",
+            ),
+            ("-----BEGIN CERTIFICATE-----\n????\n-----END CERTIFICATE-----\n", key, "no valid base64"),
+        ] {
+            let error = ServerCertificate::from_pem(certificate.as_bytes(), key.as_bytes()).err().unwrap();
+            assert!(error.to_string().contains(expected), "{error} should contain {expected}");
+            assert!(!error.next_step().is_empty());
+        }
+        let missing =
+            ServerCertificate::load(Path::new("/nowhere/a.crt"), Path::new("/nowhere/a.key")).err().unwrap();
+        assert!(
+            missing.to_string().starts_with("failed to read server certificate '/nowhere/a.crt'"),
+            "{missing}"
+        );
+    }
+}

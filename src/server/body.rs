@@ -1,0 +1,204 @@
+//! Reading request bodies as leniently as KES: field names in any case, unknown fields and what follows the first value
+//! ignored, `null` for an object without fields (contract §0).
+
+use std::{borrow::Cow, fmt};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error as _, IntoDeserializer as _, MapAccess, Visitor},
+    forward_to_deserialize_any,
+};
+
+use crate::api::ApiError;
+
+/// A request's body before it is read.
+pub(super) enum Body {
+    /// From a connection.
+    Wire(hyper::body::Incoming),
+    /// Known beforehand, in tests.
+    #[cfg(test)]
+    Fixed(Bytes),
+}
+
+impl Body {
+    /// Whether the client announced more than `limit` bytes.
+    pub(super) fn is_announced_over(&self, limit: usize) -> bool {
+        use http_body::Body as _;
+        let announced = match self {
+            Self::Wire(incoming) => incoming.size_hint().lower(),
+            #[cfg(test)]
+            Self::Fixed(bytes) => bytes.len() as u64,
+        };
+        announced > limit as u64
+    }
+
+    /// Reads all of it, at most `limit` bytes. A small body is not copied.
+    pub(super) async fn read(self, limit: usize) -> Result<Bytes, ApiError> {
+        let mut incoming = match self {
+            Self::Wire(incoming) => incoming,
+            #[cfg(test)]
+            Self::Fixed(bytes) if bytes.len() > limit => return Err(ApiError::BODY_TOO_LARGE),
+            #[cfg(test)]
+            Self::Fixed(bytes) => return Ok(bytes),
+        };
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        while let Some(frame) = incoming.frame().await {
+            // the client went away or broke the protocol; nobody reads the answer
+            let Ok(data) = frame.map_err(|_| ApiError::INVALID_BODY)?.into_data() else { continue };
+            if first.len() + all.len() + data.len() > limit {
+                return Err(ApiError::BODY_TOO_LARGE);
+            }
+            if first.is_empty() && all.is_empty() {
+                first = data;
+            } else {
+                all.extend_from_slice(&std::mem::take(&mut first));
+                all.extend_from_slice(&data);
+            }
+        }
+        Ok(if all.is_empty() { first } else { all.freeze() })
+    }
+}
+
+/// Parses the first JSON value of `body`.
+pub(super) fn parse<'b, T: Deserialize<'b> + Default>(body: &'b [u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    Option::<AnyCase<T>>::deserialize(&mut json)
+        .map(|value| value.map(|value| value.0).unwrap_or_default())
+        .map_err(|_| ApiError::INVALID_BODY)
+}
+
+/// As [`parse`], for what cannot be empty.
+pub(super) fn parse_required<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    AnyCase::deserialize(&mut json).map(|value| value.0).map_err(|_| ApiError::INVALID_BODY)
+}
+
+/// As [`parse`], where no body at all means no fields.
+pub(super) fn parse_or_empty<'b, T: Deserialize<'b> + Default>(body: &'b [u8]) -> Result<T, ApiError> {
+    if body.is_empty() { Ok(T::default()) } else { parse(body) }
+}
+
+/// A struct read with field names in any case.
+#[derive(Default)]
+pub(super) struct AnyCase<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for AnyCase<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(Lowered(deserializer)).map(Self)
+    }
+}
+
+struct Lowered<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Lowered<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_any(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(LoweredVisitor(visitor))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_seq(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+struct LoweredVisitor<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for LoweredVisitor<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(LoweredMap(map))
+    }
+}
+
+struct LoweredMap<A>(A);
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for LoweredMap<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        self.0.next_key_seed(LoweredKey(seed))
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.0.next_value_seed(seed)
+    }
+}
+
+struct LoweredKey<K>(K);
+
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for LoweredKey<K> {
+    type Value = K::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<K::Value, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Cow<'de, str>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a field name")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(text))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(text.to_owned()))
+            }
+        }
+        let mut key = deserializer.deserialize_str(Text)?;
+        if key.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            key.to_mut().make_ascii_lowercase();
+        }
+        self.0
+            .deserialize(key.into_deserializer())
+            .map_err(|error: serde::de::value::Error| D::Error::custom(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::message::{Decrypt, GenerateKey, ImportKey, Policy};
+
+    #[test]
+    fn field_names_match_in_any_case_and_only_the_first_value_is_read() {
+        let policy: Policy = parse(br#"{"Allow":["a"],"DENY":null,"Info":{"name":""}} trailing"#).unwrap();
+        assert_eq!((policy.allow.len(), policy.deny.len()), (1, 0));
+        let decrypt: Decrypt = parse(br#"{"CipherText":"YQ==","context":null,"version":7}{"#).unwrap();
+        assert_eq!(decrypt.ciphertext.as_ref(), b"a");
+        let import: ImportKey = parse(br#"{"\u004bey":"YQ==","Cipher":"AES256"}"#).unwrap();
+        assert_eq!((import.key.as_ref(), &*import.cipher), (&b"a"[..], "AES256"));
+        let bulk: Vec<AnyCase<Decrypt>> = parse(br#"[{"Ciphertext":"YQ=="},{}]"#).unwrap();
+        assert_eq!(bulk[0].0.ciphertext.as_ref(), b"a");
+    }
+
+    #[test]
+    fn null_is_an_object_without_fields_and_other_shapes_are_refused() {
+        assert!(parse::<GenerateKey>(b"null").unwrap().context.is_empty());
+        for bad in [&b""[..], b"[]", b"7", b"{", b"{\"context\":7}", b"{\"context\":\"?\"}", b"\xff"] {
+            assert_eq!(parse::<GenerateKey>(bad).err(), Some(ApiError::INVALID_BODY), "{bad:?}");
+        }
+        assert!(parse_or_empty::<GenerateKey>(b"").is_ok());
+    }
+}

@@ -1,0 +1,128 @@
+//! One request on its way through the checks.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    body::Body,
+    reply::Reply,
+    route::{Argument, Route},
+};
+use crate::{
+    api::{ApiError, EnclaveName, Identity, NameError},
+    audit::AuditLog,
+    authz::{Action, Authorized, Denied, Role, Rule, Scope, authorize},
+    service::Service,
+    telemetry::Metrics,
+};
+
+/// What all connections share.
+pub(super) struct Shared {
+    pub(super) service: Service,
+    pub(super) audit: AuditLog,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) default_enclave: EnclaveName,
+    /// Whether secret memory is locked, for the status.
+    pub(super) memory_locked: bool,
+}
+
+/// Who is at the other end of a connection.
+pub(super) struct Peer {
+    pub(super) ip: IpAddr,
+    /// The identity, or what to answer instead.
+    pub(super) identity: Result<Identity, ApiError>,
+}
+
+/// A request whose route is known.
+pub(super) struct Call<'c> {
+    pub(super) shared: &'c Shared,
+    pub(super) peer: &'c Peer,
+    pub(super) route: &'static Route,
+    /// The decoded path as policies see it.
+    pub(super) path: &'c str,
+    /// What follows the route's path.
+    pub(super) argument: &'c str,
+    pub(super) enclave: &'c EnclaveName,
+}
+
+/// What came of a request.
+pub(super) struct Answer {
+    pub(super) result: Result<Reply, ApiError>,
+    /// What authorisation said, if the request got that far.
+    pub(super) decision: Option<Result<Rule, Denied>>,
+}
+
+impl Answer {
+    pub(super) fn allowed(rule: Rule, result: Result<Reply, ApiError>) -> Self {
+        Self { result, decision: Some(Ok(rule)) }
+    }
+
+    pub(super) fn error(error: ApiError) -> Self {
+        Self { result: Err(error), decision: None }
+    }
+}
+
+impl Call<'_> {
+    /// The body, after the argument was checked.
+    pub(super) async fn body(&self, body: Body) -> Result<Bytes, ApiError> {
+        match self.route.argument {
+            Argument::None => {}
+            Argument::Name => crate::api::name::check_name(self.argument)?,
+            Argument::Pattern => check_pattern(self.argument)?,
+        }
+        body.read(self.route.max_body).await
+    }
+
+    /// The argument as the name that the handler wants.
+    pub(super) fn name<N: std::str::FromStr<Err = NameError>>(&self) -> Result<N, ApiError> {
+        self.argument.parse().map_err(ApiError::from)
+    }
+}
+
+/// Authorises the caller for `A`, in the order of contract §1.2: certificate, state, enclave, rights.
+pub(super) fn admit<'c, A: Action>(call: &'c Call<'c>) -> Result<Authorized<'c, A>, Answer> {
+    let Call { shared, peer, enclave, path, .. } = call;
+    let identity = peer.identity.as_ref().map_err(|error| Answer::error(error.clone()))?;
+    let decide = |role: Role<'_>| authorize::<A>(identity, enclave, role, path);
+    let decision = match A::SCOPE {
+        Scope::Public => Ok(decide(Role::Unknown)),
+        // the cluster's affairs do not depend on an enclave being there
+        Scope::System => match shared.service.with_role(enclave, identity, decide) {
+            Err(error) if error.to_api() == ApiError::ENCLAVE_NOT_FOUND => Ok(decide(Role::Unknown)),
+            decision => decision,
+        },
+        Scope::Caller | Scope::Enclave => shared.service.with_role(enclave, identity, decide),
+    };
+    match decision {
+        Ok(Ok(proof)) => Ok(proof),
+        Ok(Err(denied)) => Err(Answer { result: Err(denied.into()), decision: Some(Err(denied)) }),
+        Err(error) => Err(Answer::error(error.to_api())),
+    }
+}
+
+fn check_pattern(pattern: &str) -> Result<(), ApiError> {
+    if pattern.len() > crate::api::name::MAX_NAME_LEN {
+        return Err(ApiError::PATTERN_TOO_LONG);
+    }
+    if !pattern.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'*')) {
+        return Err(ApiError::INVALID_PATTERN);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_at_most_a_name_with_stars() {
+        for good in ["", "*", "app-*", "a*b_", &"x".repeat(80)] {
+            assert_eq!(check_pattern(good), Ok(()), "{good}");
+        }
+        assert_eq!(check_pattern(&"x".repeat(81)), Err(ApiError::PATTERN_TOO_LONG));
+        for bad in ["a b", "a/b", "?", "[a]"] {
+            assert_eq!(check_pattern(bad), Err(ApiError::INVALID_PATTERN), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! One connection from its handshake to its end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    body::Body,
+    call::{Peer, Shared},
+    http::respond,
+    tls,
+};
+
+/// For the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection may be without a request.
+const IDLE: Duration = Duration::from_secs(90);
+/// How long a request's header may take. Looked at every so often, so up to twice as long.
+const HEADER: Duration = Duration::from_secs(5);
+/// How long an idle connection may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// Requests that one HTTP/2 connection may have in flight. Go's servers advertise 250, and MinIO opens further connections
+/// only beyond that (contract §8.4).
+const STREAMS: u32 = 500;
+/// Largest request header in bytes.
+const HEADER_BYTES: usize = 16 << 10;
+
+/// Serves `stream` until the client leaves, is idle for too long, or `stop` is cancelled and its requests are answered.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+    stop: CancellationToken,
+) {
+    let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream));
+    let stream = tokio::select! {
+        done = handshake => match done {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
+            Err(_) => return tracing::debug!(%address, "TLS handshake took too long"),
+        },
+        () = stop.cancelled() => return,
+    };
+    let (_, session) = stream.get_ref();
+    let identity = tls::identity(session.peer_certificates());
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let peer = Arc::new(Peer { ip: address.ip().to_canonical(), identity });
+
+    let activity = Arc::new(Activity::new());
+    let requests = Arc::clone(&activity);
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let (shared, peer, busy) = (Arc::clone(&shared), Arc::clone(&peer), Busy::new(&requests));
+        async move {
+            let (head, body) = request.into_parts();
+            let response = respond(shared, peer, head, Body::Wire(body)).await;
+            drop(busy);
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let io = TokioIo::new(Watched { inner: stream, activity: Arc::clone(&activity) });
+    let ended = if is_http2 {
+        let arrived = Arrived::default();
+        let connection = http2::Builder::new(arrived.clone())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(HEADER_BYTES as u32)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .serve_connection(io, service);
+        let connection = Batched { connection: Box::pin(connection), arrived };
+        watch(
+            connection,
+            |mut batched| batched.connection.as_mut().graceful_shutdown(),
+            &activity,
+            None,
+            stop,
+        )
+        .await
+    } else {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // hyper's own limit would also end connections that are idle between requests
+            .header_read_timeout(None)
+            .max_header_size(HEADER_BYTES)
+            .serve_connection(io, service);
+        watch(connection, http1::Connection::graceful_shutdown, &activity, Some(HEADER), stop).await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%address, %error, "connection ended early");
+    }
+}
+
+type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Requests of an HTTP/2 connection that arrived and were not looked at yet.
+///
+/// hyper wants to give each a task. That costs more than the answer: a wake-up of another thread, a lock that the
+/// connection holds too, and a write of its own to the socket. Nearly every request of the data plane is complete in its
+/// first poll, since its body came with its header and the answer is in memory.
+#[derive(Clone, Default)]
+struct Arrived(Arc<Mutex<Vec<Request>>>);
+
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Arrived {
+    fn execute(&self, request: F) {
+        let request = Box::pin(async move {
+            request.await;
+        });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    }
+}
+
+/// An HTTP/2 connection that answers, in its own task, all requests that arrived together, and then writes all answers
+/// together. A request that has to wait gets a task of its own.
+struct Batched<C> {
+    connection: Pin<Box<C>>,
+    arrived: Arrived,
+}
+
+impl<C: Future> Future for Batched<C> {
+    type Output = C::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        loop {
+            if let Poll::Ready(ended) = self.connection.as_mut().poll(cx) {
+                return Poll::Ready(ended);
+            }
+            let batch = std::mem::take(&mut *self.arrived.0.lock().unwrap_or_else(PoisonError::into_inner));
+            if batch.is_empty() {
+                return Poll::Pending;
+            }
+            for mut request in batch {
+                // whoever waits is polled again by its task, with that task's waker
+                if request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                    tokio::spawn(request);
+                }
+            }
+        }
+    }
+}
+
+/// Drives `connection`; ends it in good order at `stop` or when it is idle, and at once when a header takes too long.
+async fn watch<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    end: impl Fn(Pin<&mut C>),
+    activity: &Activity,
+    header_limit: Option<Duration>,
+    stop: CancellationToken,
+) -> hyper::Result<()> {
+    let mut connection = pin!(connection);
+    let mut look = tokio::time::interval(HEADER);
+    let mut partial_since = None;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => return ended,
+            () = stop.cancelled() => {
+                end(connection.as_mut());
+                return connection.await;
+            }
+            _ = look.tick() => {}
+        }
+        match activity.look() {
+            Look::Busy => partial_since = None,
+            Look::Partial if header_limit.is_some() => {
+                let since = *partial_since.get_or_insert_with(Instant::now);
+                if header_limit.is_some_and(|limit| since.elapsed() >= limit.mul_f32(0.9)) {
+                    return Ok(());
+                }
+            }
+            Look::Partial | Look::Idle => {
+                if activity.idle_for() >= IDLE {
+                    end(connection.as_mut());
+                    return tokio::time::timeout(GOODBYE, connection).await.unwrap_or(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+/// What a connection is doing, for its watch.
+struct Activity {
+    start: Instant,
+    requests: AtomicUsize,
+    /// Milliseconds from start to the end of the last request.
+    ended: AtomicU64,
+    /// Bytes read since then.
+    read: AtomicUsize,
+}
+
+enum Look {
+    /// Requests are being answered.
+    Busy,
+    /// Bytes came, but no whole header.
+    Partial,
+    /// Nothing came.
+    Idle,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            requests: AtomicUsize::new(0),
+            ended: AtomicU64::new(0),
+            read: AtomicUsize::new(0),
+        }
+    }
+
+    fn look(&self) -> Look {
+        if self.requests.load(Relaxed) > 0 {
+            Look::Busy
+        } else if self.read.load(Relaxed) > 0 {
+            Look::Partial
+        } else {
+            Look::Idle
+        }
+    }
+
+    fn idle_for(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Duration::from_millis(self.ended.load(Relaxed)))
+    }
+}
+
+/// A request that is being answered.
+struct Busy(Arc<Activity>);
+
+impl Busy {
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.requests.fetch_add(1, Relaxed);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.ended.store(now, Relaxed);
+        self.0.read.store(0, Relaxed);
+        self.0.requests.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A stream whose reads are counted.
+struct Watched<S> {
+    inner: S,
+    activity: Arc<Activity>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, out);
+        let read = out.filled().len() - before;
+        if read > 0 {
+            self.activity.read.fetch_add(read, Relaxed);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn watched(
+        activity: &Activity,
+        header_limit: Option<Duration>,
+        stop: CancellationToken,
+    ) -> Duration {
+        let began = Instant::now();
+        let connection = std::future::pending::<hyper::Result<()>>();
+        let _ = watch(connection, |_| (), activity, header_limit, stop).await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_that_never_ends_is_cut_off_after_5_to_10_seconds() {
+        let activity = Activity::new();
+        activity.read.store(1, Relaxed);
+        let took = watched(&activity, Some(HEADER), CancellationToken::new()).await;
+        assert!((HEADER.mul_f32(0.9)..=HEADER * 2).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_after_90_seconds_and_a_busy_one_is_not() {
+        let idle = Activity::new();
+        let took = watched(&idle, Some(HEADER), CancellationToken::new()).await;
+        assert!((IDLE..=IDLE + HEADER + GOODBYE).contains(&took), "{took:?}");
+
+        let busy = Arc::new(Activity::new());
+        let request = Busy::new(&busy);
+        let watch = watched(&busy, Some(HEADER), CancellationToken::new());
+        assert!(tokio::time::timeout(IDLE * 10, watch).await.is_err());
+        drop(request);
+        assert!(busy.idle_for() < Duration::from_secs(1), "the end of the request counts");
+    }
+}

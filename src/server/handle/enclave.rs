@@ -1,0 +1,35 @@
+//! Enclaves, for the system admin.
+
+use bytes::Bytes;
+
+use super::{Handled, done, json};
+use crate::{
+    api::message::CreateEnclave,
+    authz::{Authorized, action},
+    server::{body::parse_required, call::Call},
+};
+
+pub(in crate::server) async fn create(
+    call: &Call<'_>,
+    proof: Authorized<'_, action::CreateEnclave>,
+    body: Bytes,
+) -> Handled {
+    let CreateEnclave { admin } = parse_required(&body)?;
+    done(call.shared.service.create_enclave(&proof, &call.name()?, &admin).await)
+}
+
+pub(in crate::server) fn describe(
+    call: &Call<'_>,
+    proof: &Authorized<'_, action::DescribeEnclave>,
+    _: &[u8],
+) -> Handled {
+    json(call.shared.service.describe_enclave(proof, &call.name()?))
+}
+
+pub(in crate::server) async fn delete(
+    call: &Call<'_>,
+    proof: Authorized<'_, action::DeleteEnclave>,
+    _: Bytes,
+) -> Handled {
+    done(call.shared.service.delete_enclave(&proof, &call.name()?).await)
+}

@@ -1,0 +1,167 @@
+//! One HTTP request: find its route, run it within its limits, audit, count, answer.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, request::Parts};
+use http_body_util::Full;
+use jiff::Timestamp;
+
+use super::{
+    body::Body,
+    call::{Answer, Call, Peer, Shared},
+    reply::refusal,
+    route::{self, Audited, Found},
+    target,
+};
+use crate::{
+    api::{ApiError, EnclaveName, Fault},
+    audit::{Decision, Event},
+    authz::Rule,
+};
+
+/// Answers one request.
+pub(super) async fn respond(
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    head: Parts,
+    body: Body,
+) -> Response<Full<Bytes>> {
+    let received = Received { time: Timestamp::now(), instant: Instant::now() };
+    let path = match target::path(&head.uri) {
+        Ok(path) => path,
+        Err(error) => return refusal(&error),
+    };
+    let Some(found) = route::find(&path) else { return refusal(&ApiError::UNKNOWN_ROUTE) };
+    if found.route.audit != Audited::BeforeAnswer {
+        let _active = shared.metrics.begin();
+        return run(&shared, &peer, &head, &path, &found, body, received).await;
+    }
+    // A change runs to its end, and is audited, also when the client goes away: it may be durable by then.
+    let path = path.into_owned();
+    let task = tokio::spawn(async move {
+        let _active = shared.metrics.begin();
+        match route::find(&path) {
+            Some(found) => run(&shared, &peer, &head, &path, &found, body, received).await,
+            None => refusal(&ApiError::UNKNOWN_ROUTE),
+        }
+    });
+    task.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a handler failed");
+        refusal(&ApiError::new(Fault::Internal, "internal error"))
+    })
+}
+
+#[derive(Clone, Copy)]
+struct Received {
+    time: Timestamp,
+    instant: Instant,
+}
+
+async fn run(
+    shared: &Shared,
+    peer: &Peer,
+    head: &Parts,
+    path: &str,
+    found: &Found<'_>,
+    body: Body,
+    received: Received,
+) -> Response<Full<Bytes>> {
+    let route = found.route;
+    let selector = target::selector(&head.uri, &head.headers);
+    // policies see a route that takes an argument with its slash, as if it had been redirected there
+    let path = if path.len() < route.path.len() { route.path } else { path };
+    let enclave = target::enclave(&selector, &shared.default_enclave);
+
+    let mut wrong_method = false;
+    let answer = if !route.methods.contains(&head.method.as_str()) {
+        wrong_method = true;
+        Answer::error(ApiError::WRONG_METHOD)
+    } else if body.is_announced_over(route.max_body) {
+        Answer::error(ApiError::BODY_TOO_LARGE)
+    } else {
+        match &enclave {
+            Err(error) => Answer::error(error.clone()),
+            Ok(enclave) => {
+                let call = Call { shared, peer, route, path, argument: found.argument, enclave };
+                tokio::time::timeout(route.timeout, route.handler.serve(&call, body))
+                    .await
+                    .unwrap_or_else(|_| Answer::error(ApiError::TIMEOUT))
+            }
+        }
+    };
+
+    let outcome = Outcome { path, selector: &selector, enclave: enclave.as_ref().ok(), found, received };
+    let Answer { result, decision } = answer;
+    let code = result.as_ref().map_or_else(ApiError::status, |_| 200);
+    let audited = audit(shared, peer, &outcome, decision, code).await;
+    let result = audited.and(result);
+    let code = result.as_ref().map_or_else(ApiError::status, |_| 200);
+    if route.handler.action() != "Metrics" {
+        shared.metrics.answered(found.index, code, received.instant.elapsed());
+    }
+    if code >= 500 {
+        shared.metrics.error_logged();
+        if let Err(error) = &result {
+            tracing::error!(action = route.handler.action(), path, code, %error, "request failed");
+        }
+    }
+    let mut response = result.map_or_else(|error| refusal(&error), super::reply::Reply::into_http);
+    if wrong_method {
+        response.headers_mut().insert("accept", HeaderValue::from_static(route.methods[0]));
+    }
+    response
+}
+
+struct Outcome<'a> {
+    path: &'a str,
+    selector: &'a str,
+    enclave: Option<&'a EnclaveName>,
+    found: &'a Found<'a>,
+    received: Received,
+}
+
+async fn audit(
+    shared: &Shared,
+    peer: &Peer,
+    outcome: &Outcome<'_>,
+    decision: Option<Result<Rule, crate::authz::Denied>>,
+    code: u16,
+) -> Result<(), ApiError> {
+    let Outcome { path, selector, enclave, found, received } = outcome;
+    let (decision, rule) = match decision {
+        None => (None, None),
+        Some(Ok(rule)) => (Some(Decision::Allow), Some(rule)),
+        Some(Err(denied)) => (Some(Decision::Deny), Some(denied.rule)),
+    };
+    let event = Event {
+        time: received.time,
+        ip: peer.ip,
+        selector,
+        path,
+        identity: peer.identity.as_ref().ok(),
+        enclave: *enclave,
+        action: found.route.handler.action(),
+        decision,
+        rule: rule.as_ref().map(|rule| rule as &(dyn std::fmt::Display + Sync)),
+        code,
+        took: received.instant.elapsed(),
+    };
+    match found.route.audit {
+        Audited::Never => {}
+        Audited::Soon => shared.audit.record(&event),
+        Audited::BeforeAnswer => {
+            let patience = found.route.timeout.max(Duration::from_secs(1));
+            tokio::time::timeout(patience, shared.audit.record_now(&event))
+                .await
+                .map_err(|_| ApiError::TIMEOUT)?
+                .map_err(|error| {
+                    ApiError::new(Fault::Internal, format!("{error}; the change itself may have been made"))
+                })?;
+        }
+    }
+    Ok(())
+}

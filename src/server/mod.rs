@@ -1,0 +1,236 @@
+//! HTTP ends here: sockets, TLS, limits, one table of routes, one way from errors to statuses.
+//!
+//! ```text
+//! accept ─► connection (handshake, identity) ─► http (route, method, body limit, enclave, audit, metrics)
+//!                                                 └─► route ─► call::admit (authz) ─► handle ─► service
+//! ```
+//! The order of checks is that of KES (contract §1.2): method, body limit, enclave, rights, name, existence, body.
+
+mod body;
+mod call;
+mod connection;
+mod error;
+mod handle;
+mod health;
+mod http;
+mod reply;
+mod route;
+mod target;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{api::EnclaveName, audit::AuditLog, service::Service, telemetry::Metrics};
+
+/// Connections at once; more wait in the kernel's queue.
+const CONNECTIONS: usize = 10_000;
+/// How often the certificate's files are looked at.
+const RELOAD: Duration = Duration::from_secs(10);
+/// How long requests in flight may take after the server was asked to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What a server needs to run.
+pub struct Options {
+    /// Where the key API listens; port 0 takes any.
+    pub address: SocketAddr,
+    /// Where `/livez`, `/readyz` and `/metrics` listen, over plain HTTP; `None` for nowhere.
+    pub health: Option<SocketAddr>,
+    /// PEM file with the server's certificate chain; read again when it changes.
+    pub certificate: PathBuf,
+    /// PEM file with its key.
+    pub key: PathBuf,
+    /// What answers.
+    pub service: Service,
+    /// Where every decision is recorded.
+    pub audit: AuditLog,
+    /// What counts; see [`metrics`].
+    pub metrics: Arc<Metrics>,
+    /// Whether secret memory is locked, for the status.
+    pub memory_locked: bool,
+    /// Resolves when the server shall stop, e.g. [`termination`].
+    pub shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// A server whose ports are taken and whose certificate is read.
+pub struct Server {
+    listener: TcpListener,
+    health: Option<TcpListener>,
+    certificate: Arc<tls::Certificate>,
+    acceptor: tokio_rustls::TlsAcceptor,
+    shared: Arc<call::Shared>,
+    shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// Serves until `options.shutdown` resolves, then drains and closes the service.
+///
+/// # Errors
+/// See [`Server::bind`].
+pub async fn run(options: Options) -> Result<(), Error> {
+    Server::bind(options).await?.serve().await;
+    Ok(())
+}
+
+/// Metrics that tell this room's actions apart.
+#[must_use]
+pub fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(route::ROUTES.iter().map(|route| route.handler.action())))
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+///
+/// # Errors
+/// When signals cannot be listened for.
+pub fn termination() -> std::io::Result<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(Box::pin(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }))
+}
+
+impl Server {
+    /// Reads the certificate and takes the ports.
+    ///
+    /// # Errors
+    /// The certificate cannot be used, or a port cannot be had.
+    pub async fn bind(options: Options) -> Result<Self, Error> {
+        let Options { address, health, certificate, key, service, audit, metrics, memory_locked, shutdown } =
+            options;
+        let certificate = Arc::new(tls::Certificate::load(certificate, key).map_err(Error::Certificate)?);
+        let config = tls::config(Arc::clone(&certificate)).map_err(Error::Tls)?;
+        let listen = |address| async move {
+            TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+        };
+        let listener = listen(address).await?;
+        let health = match health {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let dropped = audit.clone();
+        metrics.counter("kes_audit_dropped_total", "Audit records that were lost.", move || {
+            dropped.dropped() as f64
+        });
+        let default_enclave = EnclaveName::default_enclave();
+        let shared = Arc::new(call::Shared { service, audit, metrics, default_enclave, memory_locked });
+        Ok(Self { listener, health, certificate, acceptor: Arc::new(config).into(), shared, shutdown })
+    }
+
+    /// Where the key API listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Where health listens, if it does.
+    #[must_use]
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Serves until it is asked to stop; then takes no more connections, gives requests in flight ten seconds, and closes
+    /// the service and the audit log.
+    pub async fn serve(self) {
+        let Self { listener, health, certificate, acceptor, shared, shutdown } = self;
+        let (draining, stopped) = (CancellationToken::new(), CancellationToken::new());
+        if let Some(listener) = health {
+            tokio::spawn(health::serve(listener, Arc::clone(&shared), draining.clone(), stopped.clone()));
+        }
+        tokio::spawn(reload(certificate, stopped.clone()));
+
+        let connections = TaskTracker::new();
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut shutdown = shutdown;
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept(&listener, &slots) => accepted,
+                () = &mut shutdown => break,
+            };
+            let Some((stream, address, slot)) = accepted else { continue };
+            let serve =
+                connection::serve(Arc::clone(&shared), acceptor.clone(), stream, address, draining.clone());
+            connections.spawn(async move {
+                serve.await;
+                drop(slot);
+            });
+        }
+
+        drop(listener);
+        let began = Instant::now();
+        tracing::info!(
+            connections = connections.len(),
+            "stopping: no new connections, requests in flight are answered"
+        );
+        draining.cancel();
+        connections.close();
+        let drained = tokio::time::timeout(DRAIN, connections.wait()).await.is_ok();
+        shared.service.close().await;
+        let audit = shared.audit.clone();
+        let audited =
+            tokio::task::spawn_blocking(move || audit.close(Duration::from_secs(5))).await.unwrap_or(false);
+        stopped.cancel();
+        tracing::info!(drained, audited, millis = began.elapsed().as_millis() as u64, "stopped");
+    }
+}
+
+/// The next connection and its slot; `None` when it was lost before it began.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, address)) => {
+            // small answers shall not wait for company
+            let _ = stream.set_nodelay(true);
+            Some((stream, address, slot))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "failed to accept a connection");
+            // out of file descriptors, most likely: some must close first
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+/// Keeps the certificate as its files are.
+async fn reload(certificate: Arc<tls::Certificate>, stop: CancellationToken) {
+    let mut failed = false;
+    while stop.run_until_cancelled(tokio::time::sleep(RELOAD)).await.is_some() {
+        match certificate.reload() {
+            Ok(false) => {}
+            Ok(true) => {
+                failed = false;
+                tracing::info!("server certificate reloaded");
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failed, true) {
+                    tracing::error!(%error, next = error.next_step(), "the changed certificate is not used; the old one stays");
+                }
+            }
+        }
+    }
+}

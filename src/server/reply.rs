@@ -1,0 +1,190 @@
+//! What a handler answers, and how that and every refusal become HTTP.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use serde::Serialize;
+
+use crate::api::ApiError;
+
+/// A successful answer.
+pub(super) enum Reply {
+    /// 200 and nothing else.
+    Empty,
+    /// One JSON value.
+    Json(Vec<u8>),
+    /// One JSON value per line; perhaps none.
+    Lines(Vec<u8>),
+    /// Metrics in the Prometheus text format.
+    Metrics(String),
+}
+
+impl Reply {
+    /// `value` as JSON, with a newline.
+    pub(super) fn json(value: &impl Serialize) -> Result<Self, ApiError> {
+        let mut out = Vec::with_capacity(256);
+        append(value, &mut out)?;
+        Ok(Self::Json(out))
+    }
+
+    /// Each of `values` as a line of JSON.
+    pub(super) fn lines<T: Serialize>(values: impl IntoIterator<Item = T>) -> Result<Self, ApiError> {
+        let mut out = Vec::new();
+        values.into_iter().try_for_each(|value| append(&value, &mut out))?;
+        Ok(Self::Lines(out))
+    }
+
+    /// An object whose fields are bytes: the answers of the data plane, written without detours.
+    pub(super) fn bytes<const N: usize>(fields: [(&str, &[u8]); N]) -> Self {
+        let mut out = Vec::with_capacity(
+            fields.iter().map(|(name, bytes)| name.len() + bytes.len() * 4 / 3 + 12).sum(),
+        );
+        append_bytes(fields, &mut out);
+        out.push(b'\n');
+        Self::Json(out)
+    }
+
+    /// An array of objects with one field of bytes each.
+    pub(super) fn bytes_array<B: AsRef<[u8]>>(name: &str, items: impl IntoIterator<Item = B>) -> Self {
+        let mut out = vec![b'['];
+        for item in items {
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            append_bytes([(name, item.as_ref())], &mut out);
+        }
+        out.extend_from_slice(b"]\n");
+        Self::Json(out)
+    }
+
+    /// The response.
+    pub(super) fn into_http(self) -> Response<Full<Bytes>> {
+        let (kind, body) = match self {
+            Self::Empty => {
+                let mut response = Response::new(Full::default());
+                response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+                return response;
+            }
+            Self::Json(body) => ("application/json", body),
+            Self::Lines(body) => ("application/x-ndjson", body),
+            Self::Metrics(text) => ("text/plain; version=0.0.4; charset=utf-8", text.into_bytes()),
+        };
+        let mut response = Response::new(Full::new(body.into()));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
+    }
+}
+
+/// The response for `error`: its status and `{"message":"…"}`.
+pub(super) fn refusal(error: &ApiError) -> Response<Full<Bytes>> {
+    let mut body = Vec::with_capacity(96);
+    body.extend_from_slice(br#"{"message":"#);
+    // neither the writer nor a string can fail
+    let _ = serde_json::to_writer(&mut body, error.message());
+    body.push(b'}');
+    let mut response = Response::new(Full::new(escape(body).into()));
+    *response.status_mut() =
+        StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn append(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), ApiError> {
+    let start = out.len();
+    serde_json::to_writer(&mut *out, value).map_err(|error| {
+        ApiError::new(crate::api::Fault::Internal, format!("failed to write the answer: {error}"))
+    })?;
+    if out[start..].iter().any(|byte| matches!(byte, b'<' | b'>' | b'&')) {
+        let tail = escape(out.split_off(start));
+        out.extend_from_slice(&tail);
+    }
+    out.push(b'\n');
+    Ok(())
+}
+
+fn append_bytes<const N: usize>(fields: [(&str, &[u8]); N], out: &mut Vec<u8>) {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    out.push(b'{');
+    for (index, (name, bytes)) in fields.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.push(b'"');
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":\"");
+        let start = out.len();
+        out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+        // the space is exactly what padded base64 takes
+        let _ = STANDARD.encode_slice(bytes, &mut out[start..]);
+        out.push(b'"');
+    }
+    out.push(b'}');
+}
+
+/// `<`, `>` and `&` as Go writes them. In JSON they only occur inside strings.
+fn escape(json: Vec<u8>) -> Vec<u8> {
+    if !json.iter().any(|byte| matches!(byte, b'<' | b'>' | b'&')) {
+        return json;
+    }
+    let mut out = Vec::with_capacity(json.len() + 30);
+    for byte in json {
+        match byte {
+            b'<' => out.extend_from_slice(b"\\u003c"),
+            b'>' => out.extend_from_slice(b"\\u003e"),
+            b'&' => out.extend_from_slice(b"\\u0026"),
+            byte => out.push(byte),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Fault, message};
+
+    fn body(reply: Reply) -> String {
+        match reply {
+            Reply::Empty => String::new(),
+            Reply::Json(bytes) | Reply::Lines(bytes) => String::from_utf8(bytes).unwrap(),
+            Reply::Metrics(text) => text,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_escaped_json() {
+        use http_body_util::BodyExt as _;
+        let response = refusal(&ApiError::new(Fault::BadRequest, "bad \"<name>\""));
+        assert_eq!(response.status(), 400);
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, r#"{"message":"bad \"\u003cname\u003e\""}"#);
+    }
+
+    #[test]
+    fn bytes_are_written_as_serde_would() {
+        for length in [0, 1, 2, 3, 32, 76] {
+            let data = message::DataKey {
+                plaintext: vec![1; length].into(),
+                ciphertext: vec![255; length + 1].into(),
+            };
+            let fast = Reply::bytes([
+                ("plaintext", data.plaintext.as_ref()),
+                ("ciphertext", data.ciphertext.as_ref()),
+            ]);
+            assert_eq!(body(fast), serde_json::to_string(&data).unwrap() + "\n");
+        }
+        assert_eq!(
+            body(Reply::bytes_array("plaintext", [b"a".as_slice(), b""])),
+            "[{\"plaintext\":\"YQ==\"},{\"plaintext\":\"\"}]\n"
+        );
+        assert_eq!(body(Reply::bytes_array("plaintext", [[0; 0]; 0])), "[]\n");
+    }
+
+    #[test]
+    fn lines_end_with_a_newline_each_and_none_are_none() {
+        assert_eq!(body(Reply::lines(["a", "<b>"]).unwrap()), "\"a\"\n\"\\u003cb\\u003e\"\n");
+        assert_eq!(body(Reply::lines::<u8>([]).unwrap()), "");
+    }
+}

@@ -1,0 +1,276 @@
+//! The one table of routes: it drives dispatch, authorisation, limits, audit, `/v1/api` and the tests.
+//!
+//! A route's action is not written here: it is the one whose [`Authorized`] its handler takes, and a handler that takes
+//! none has no place in the table.
+
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
+
+use futures::future::BoxFuture;
+
+use super::{
+    body::Body,
+    call::{Answer, Call, admit},
+    handle::{enclave, identity, key, policy, system},
+    reply::Reply,
+};
+use crate::{
+    api::ApiError,
+    authz::{Action, Authorized},
+};
+
+/// One endpoint.
+pub(super) struct Route {
+    /// Accepted methods; the first is the one to tell others.
+    pub(super) methods: &'static [&'static str],
+    /// The path; with a trailing slash an argument follows.
+    pub(super) path: &'static str,
+    pub(super) argument: Argument,
+    /// Largest body in bytes.
+    pub(super) max_body: usize,
+    /// Time limit for the whole request.
+    pub(super) timeout: Duration,
+    pub(super) audit: Audited,
+    pub(super) handler: &'static dyn Handler,
+}
+
+/// What follows the path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Argument {
+    None,
+    /// One name.
+    Name,
+    /// A listing pattern, which may be empty.
+    Pattern,
+}
+
+/// Whether and when a request is audited (contract §7.4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Audited {
+    /// What monitoring asks every few seconds.
+    Never,
+    /// Some milliseconds later.
+    Soon,
+    /// Before the answer is sent, because something changes. Such a request also runs to its end when the client goes
+    /// away, so that its record tells what happened.
+    BeforeAnswer,
+}
+
+/// A handler behind its route, whatever its action.
+pub(super) trait Handler: Sync {
+    /// Name of the action.
+    fn action(&self) -> &'static str;
+    /// Scope of the action, for the matrix of tests.
+    #[cfg(test)]
+    fn scope(&self) -> crate::authz::Scope;
+    /// Authorises, reads the body, checks the argument and handles.
+    fn serve<'c>(&'static self, call: &'c Call<'c>, body: Body) -> BoxFuture<'c, Answer>;
+}
+
+type Handled = Result<Reply, ApiError>;
+
+/// A handler that is answered from memory.
+struct Now<A>(for<'c> fn(&'c Call<'c>, &Authorized<'c, A>, &[u8]) -> Handled);
+
+/// A handler that waits, for a change to be durable.
+struct Later<A>(for<'c> fn(&'c Call<'c>, Authorized<'c, A>, bytes::Bytes) -> BoxFuture<'c, Handled>);
+
+impl<A: Action> Handler for Now<A> {
+    fn action(&self) -> &'static str {
+        A::NAME
+    }
+
+    #[cfg(test)]
+    fn scope(&self) -> crate::authz::Scope {
+        A::SCOPE
+    }
+
+    fn serve<'c>(&'static self, call: &'c Call<'c>, body: Body) -> BoxFuture<'c, Answer> {
+        Box::pin(async move {
+            let proof = match admit::<A>(call) {
+                Ok(proof) => proof,
+                Err(refused) => return refused,
+            };
+            let result = match call.body(body).await {
+                Ok(body) => (self.0)(call, &proof, &body),
+                Err(error) => Err(error),
+            };
+            Answer::allowed(proof.rule(), result)
+        })
+    }
+}
+
+impl<A: Action> Handler for Later<A> {
+    fn action(&self) -> &'static str {
+        A::NAME
+    }
+
+    #[cfg(test)]
+    fn scope(&self) -> crate::authz::Scope {
+        A::SCOPE
+    }
+
+    fn serve<'c>(&'static self, call: &'c Call<'c>, body: Body) -> BoxFuture<'c, Answer> {
+        Box::pin(async move {
+            let proof = match admit::<A>(call) {
+                Ok(proof) => proof,
+                Err(refused) => return refused,
+            };
+            let rule = proof.rule();
+            let result = match call.body(body).await {
+                Ok(body) => (self.0)(call, proof, body).await,
+                Err(error) => Err(error),
+            };
+            Answer::allowed(rule, result)
+        })
+    }
+}
+
+/// Boxes an async handler, so that the table can hold it.
+macro_rules! later {
+    ($handler:path) => {
+        &Later(|call, proof, body| Box::pin($handler(call, proof, body)))
+    };
+}
+
+const GET: &[&str] = &["GET"];
+const DELETE: &[&str] = &["DELETE"];
+/// KES v0.22.3 takes POST, KES 2024 takes PUT and POST.
+const POST: &[&str] = &["POST", "PUT"];
+const MIB: usize = 1 << 20;
+const USUAL: Duration = Duration::from_secs(15);
+
+const fn get(path: &'static str, argument: Argument, audit: Audited, handler: &'static dyn Handler) -> Route {
+    Route { methods: GET, path, argument, max_body: 0, timeout: USUAL, audit, handler }
+}
+
+const fn delete(path: &'static str, handler: &'static dyn Handler) -> Route {
+    Route {
+        methods: DELETE,
+        path,
+        argument: Argument::Name,
+        max_body: 0,
+        timeout: USUAL,
+        audit: Audited::BeforeAnswer,
+        handler,
+    }
+}
+
+const fn post(path: &'static str, max_body: usize, audit: Audited, handler: &'static dyn Handler) -> Route {
+    Route { methods: POST, path, argument: Argument::Name, max_body, timeout: USUAL, audit, handler }
+}
+
+use Argument::{Name, None as Nothing, Pattern};
+use Audited::{BeforeAnswer, Never, Soon};
+
+/// All routes, in the order in which `/v1/api` tells them.
+pub(super) static ROUTES: &[Route] = &[
+    get("/version", Nothing, Soon, &Now(system::version)),
+    get("/v1/ready", Nothing, Never, &Now(system::ready)),
+    get("/v1/status", Nothing, Never, &Now(system::status)),
+    get("/v1/metrics", Nothing, Never, &Now(system::metrics)),
+    get("/v1/api", Nothing, Never, &Now(system::api)),
+    post("/v1/key/create/", 0, BeforeAnswer, later!(key::create)),
+    post("/v1/key/import/", MIB, BeforeAnswer, later!(key::import)),
+    get("/v1/key/describe/", Name, Soon, &Now(key::describe)),
+    delete("/v1/key/delete/", later!(key::delete)),
+    post("/v1/key/generate/", MIB, Soon, &Now(key::generate)),
+    post("/v1/key/encrypt/", MIB, Soon, &Now(key::encrypt)),
+    post("/v1/key/decrypt/", MIB, Soon, &Now(key::decrypt)),
+    post("/v1/key/bulk/decrypt/", MIB, Soon, &Now(key::bulk_decrypt)),
+    get("/v1/key/list/", Pattern, Soon, &Now(key::list)),
+    get("/v1/policy/describe/", Name, Soon, &Now(policy::describe)),
+    post("/v1/policy/assign/", 1024, BeforeAnswer, later!(policy::assign)),
+    get("/v1/policy/read/", Name, Soon, &Now(policy::read)),
+    post("/v1/policy/write/", MIB, BeforeAnswer, later!(policy::write)),
+    get("/v1/policy/list/", Pattern, Soon, &Now(policy::list)),
+    delete("/v1/policy/delete/", later!(policy::delete)),
+    get("/v1/identity/describe/", Name, Soon, &Now(identity::describe)),
+    get("/v1/identity/self/describe", Nothing, Soon, &Now(identity::describe_self)),
+    get("/v1/identity/list/", Pattern, Soon, &Now(identity::list)),
+    delete("/v1/identity/delete/", later!(identity::delete)),
+    post("/v1/enclave/create/", MIB, BeforeAnswer, later!(enclave::create)),
+    get("/v1/enclave/describe/", Name, Soon, &Now(enclave::describe)),
+    delete("/v1/enclave/delete/", later!(enclave::delete)),
+    Route { argument: Nothing, ..post("/v1/sys/bootstrap", 1024, BeforeAnswer, later!(system::bootstrap)) },
+    get("/v1/sys/cluster", Nothing, Never, &Now(system::cluster)),
+];
+
+/// Routes by path; those with an argument also without their slash.
+static INDEX: LazyLock<HashMap<&'static str, usize>> = LazyLock::new(|| {
+    let slashless = |path: &'static str| path.strip_suffix('/').unwrap_or(path);
+    ROUTES
+        .iter()
+        .enumerate()
+        .flat_map(|(index, route)| [(route.path, index), (slashless(route.path), index)])
+        .collect()
+});
+
+/// A route, its index in the table, and its argument in a path.
+pub(super) struct Found<'p> {
+    pub(super) index: usize,
+    pub(super) route: &'static Route,
+    pub(super) argument: &'p str,
+}
+
+/// The route of a decoded path.
+pub(super) fn find(path: &str) -> Option<Found<'_>> {
+    let found = |index: &usize, argument| Found { index: *index, route: &ROUTES[*index], argument };
+    if let Some(index) = INDEX.get(path) {
+        return Some(found(index, ""));
+    }
+    // everything after the third or fourth slash is the argument
+    path.match_indices('/').skip(3).take(2).find_map(|(slash, _)| {
+        let index = INDEX.get(&path[..=slash])?;
+        Some(found(index, &path[slash + 1..]))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_found_with_its_argument_and_without_its_slash() {
+        for (index, route) in ROUTES.iter().enumerate() {
+            assert_eq!(route.path.ends_with('/'), route.argument != Argument::None, "{}", route.path);
+            assert_eq!(find(route.path).unwrap().index, index);
+            if route.argument != Argument::None {
+                let path = format!("{}some-name", route.path);
+                let found = find(&path).unwrap();
+                assert_eq!((found.index, found.argument), (index, "some-name"), "{path}");
+                assert_eq!(find(route.path.trim_end_matches('/')).unwrap().index, index);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_route_is_not_found() {
+        for path in [
+            "",
+            "/",
+            "/v1",
+            "/v1/",
+            "/v1/status/",
+            "/v1/key",
+            "/v1/key/",
+            "/v1/keys/create/x",
+            "//v1/status",
+            "/v1/identity/self/describe/x",
+            "/V1/status",
+        ] {
+            assert!(find(path).is_none(), "{path}");
+        }
+        assert_eq!(find("/v1/key/create/a/b").unwrap().argument, "a/b");
+        assert_eq!(find("/v1/key/bulk/decrypt/x").unwrap().route.handler.action(), "BulkDecrypt");
+    }
+
+    #[test]
+    fn what_changes_something_is_audited_before_the_answer() {
+        for route in ROUTES {
+            let action = route.handler.action();
+            let changes = ["Create", "Import", "Delete", "Write", "Assign", "Bootstrap"];
+            let is_change = changes.iter().any(|verb| action.starts_with(verb));
+            assert_eq!(route.audit == Audited::BeforeAnswer, is_change, "{action}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What a request's URI names: the decoded path, and the enclave.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, Uri};
+use percent_encoding::percent_decode_str;
+
+use crate::api::{ApiError, EnclaveName, NameError};
+
+/// The header with which the second generation of SDKs selects an enclave; KES never read it.
+const ENCLAVE_HEADER: &str = "kes-enclave";
+
+/// The path, percent-decoded once. Policies and names are matched against this and nothing else.
+pub(super) fn path(uri: &Uri) -> Result<Cow<'_, str>, ApiError> {
+    let path = uri.path();
+    if !path.contains('%') {
+        return Ok(path.into());
+    }
+    percent_decode_str(path).decode_utf8().map_err(|_| NameError::InvalidCharacter.into())
+}
+
+/// The enclave as the request named it: the query parameter, or else the header, or empty.
+pub(super) fn selector<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Cow<'r, str> {
+    let from_query = uri.query().and_then(|query| {
+        query.split('&').find_map(|pair| pair.strip_prefix("enclave=")).map(|value| {
+            if value.contains(['%', '+']) {
+                let spaced = value.replace('+', " ");
+                Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+            } else {
+                Cow::Borrowed(value)
+            }
+        })
+    });
+    from_query
+        .filter(|name| !name.is_empty())
+        .or_else(|| headers.get(ENCLAVE_HEADER).and_then(|value| value.to_str().ok()).map(Cow::Borrowed))
+        .unwrap_or_default()
+}
+
+/// The enclave that a selector means.
+pub(super) fn enclave(selector: &str, default: &EnclaveName) -> Result<EnclaveName, ApiError> {
+    if selector.is_empty() { Ok(default.clone()) } else { EnclaveName::new(selector).map_err(ApiError::from) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_decoded_once() {
+        for (uri, want) in [
+            ("/v1/key/create/my-key", Some("/v1/key/create/my-key")),
+            ("/v1/key/create/a%2Fb", Some("/v1/key/create/a/b")),
+            ("/v1/key/create/a%2520b?x=%41", Some("/v1/key/create/a%20b")),
+            ("/v1/key/create/%c3%a4", Some("/v1/key/create/ä")),
+            ("/v1/key/create/%ff", None),
+        ] {
+            assert_eq!(path(&uri.parse().unwrap()).ok().as_deref(), want, "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_enclave_comes_from_the_query_or_the_header() {
+        let mut headers = HeaderMap::new();
+        let no_headers = HeaderMap::new();
+        headers.insert(ENCLAVE_HEADER, "tenant".parse().unwrap());
+        for (uri, headers, want) in [
+            ("/", &no_headers, ""),
+            ("/?enclave=one", &no_headers, "one"),
+            ("/?x=y&enclave=%6fne", &no_headers, "one"),
+            ("/?enclave=a+b", &no_headers, "a b"),
+            ("/?enclave=", &headers, "tenant"),
+            ("/?enclave=one", &headers, "one"),
+            ("/", &headers, "tenant"),
+        ] {
+            assert_eq!(selector(&uri.parse().unwrap(), headers), want, "{uri}");
+        }
+        let default = EnclaveName::default_enclave();
+        assert_eq!(enclave("", &default).unwrap(), default);
+        assert_eq!(enclave("a b", &default).err(), Some(NameError::InvalidCharacter.into()));
+    }
+}

@@ -1,0 +1,133 @@
+//! Tests of the whole room.
+
+mod http;
+mod matrix;
+mod tls;
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+
+use super::{
+    body::Body,
+    call::{Peer, Shared},
+    http::respond,
+    metrics,
+};
+use crate::{
+    api::{ApiError, EnclaveName, Identity},
+    audit::{AuditLog, Sink},
+    crypto::{Layout, seal},
+    service::{
+        Service, Setup,
+        bootstrap::{self, EnclavePlan, Plan},
+    },
+    world::System,
+};
+
+/// The identities of the tests.
+pub(super) const SYSTEM: &str = "system-admin";
+pub(super) const ADMIN: &str = "enclave-admin";
+
+/// A service on a directory of its own, whose system admin is [`SYSTEM`] and whose enclave `default` is [`ADMIN`]'s.
+async fn service() -> (Service, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("unseal"), "dzbJd+OH71qeASPi7FUrNu7LKHhLl06Ylpu0V8gfBPg=").unwrap();
+    let seal = Arc::new(seal::File::new(directory.path().join("unseal")));
+    let dir = directory.path().join("data");
+    let default =
+        EnclavePlan { name: EnclaveName::default_enclave(), admin: id(ADMIN), policies: Vec::new() };
+    let plan = Plan {
+        cluster_id: Some("test".into()),
+        system_admin: id(SYSTEM),
+        settings: serde_json::Value::Null,
+        enclaves: vec![default],
+    };
+    bootstrap::init(&dir, seal.clone(), plan).await.unwrap();
+    let (clock, random) = (Arc::new(System), Arc::new(System));
+    let setup = Setup { dir, seal, await_bootstrap: None, layout: Layout::Raw, clock, random };
+    (Service::open(setup).await.unwrap(), directory)
+}
+
+fn id(name: &str) -> Identity {
+    Identity::new(name).unwrap()
+}
+
+/// Keeps audit lines.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<serde_json::Value>>>);
+
+impl Sink for Lines {
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        self.0.lock().unwrap().extend(lines.map(|line| serde_json::from_slice(line).unwrap()));
+        Ok(())
+    }
+}
+
+/// A server without sockets.
+struct Bare {
+    shared: Arc<Shared>,
+    lines: Lines,
+    _directory: tempfile::TempDir,
+}
+
+struct Got {
+    status: u16,
+    headers: ::http::HeaderMap,
+    body: String,
+}
+
+impl Bare {
+    async fn new() -> Self {
+        let lines = Lines::default();
+        let (service, directory) = service().await;
+        let shared = Shared {
+            service,
+            audit: AuditLog::new(lines.clone()).unwrap(),
+            metrics: metrics(),
+            default_enclave: EnclaveName::default_enclave(),
+            memory_locked: false,
+        };
+        Self { shared: Arc::new(shared), lines, _directory: directory }
+    }
+
+    async fn ask(&self, who: &str, method: &str, path: &str, body: &str) -> Got {
+        self.ask_as(Ok(id(who)), method, path, body).await
+    }
+
+    async fn ask_as(
+        &self,
+        identity: Result<Identity, ApiError>,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> Got {
+        let request = ::http::Request::builder().method(method).uri(path).body(()).unwrap();
+        let peer = Arc::new(Peer { ip: [127, 0, 0, 1].into(), identity });
+        let body = Body::Fixed(Bytes::copy_from_slice(body.as_bytes()));
+        let response = respond(Arc::clone(&self.shared), peer, request.into_parts().0, body).await;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Got {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    /// As [`Self::ask`], for what must succeed.
+    async fn must(&self, who: &str, method: &str, path: &str, body: &str) -> Got {
+        let got = self.ask(who, method, path, body).await;
+        assert_eq!(got.status, 200, "{who} {method} {path}: {}", got.body);
+        got
+    }
+}
+
+impl Got {
+    fn is(&self, error: &ApiError) -> bool {
+        self.status == error.status()
+            && self.body == format!("{{\"message\":{}}}", serde_json::json!(error.message()))
+    }
+}

@@ -1,0 +1,355 @@
+//! The listener with real sockets: certificates, both HTTP versions, reload, health, shutdown, errors.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{
+    CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
+};
+use rustls::{
+    ClientConfig, RootCertStore, SignatureScheme,
+    client::ResolvesClientCert,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+    sign::CertifiedKey,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::service;
+use crate::{
+    api::Identity,
+    audit::AuditLog,
+    pki::{SelfSigned, Usage, identity_of_spki, self_signed},
+    server::{Error, Options, Server, metrics},
+};
+
+struct Running {
+    address: std::net::SocketAddr,
+    health: std::net::SocketAddr,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+    directory: tempfile::TempDir,
+}
+
+fn write_certificate(directory: &Path) {
+    let pair = self_signed(&SelfSigned {
+        common_name: "server".into(),
+        dns: vec!["localhost".into()],
+        ip: vec![],
+        validity: Duration::from_secs(3600),
+        usage: Usage::Server,
+    })
+    .unwrap();
+    std::fs::write(directory.join("public.crt"), &pair.certificate).unwrap();
+    std::fs::write(directory.join("private.key"), pair.key.as_bytes()).unwrap();
+}
+
+async fn options(directory: &Path, shutdown: oneshot::Receiver<()>) -> Options {
+    let (service, data) = service().await;
+    Options {
+        address: "127.0.0.1:0".parse().unwrap(),
+        health: Some("127.0.0.1:0".parse().unwrap()),
+        certificate: directory.join("public.crt"),
+        key: directory.join("private.key"),
+        service,
+        audit: AuditLog::none(),
+        metrics: metrics(),
+        memory_locked: false,
+        shutdown: Box::pin(async move {
+            let _ = shutdown.await;
+            drop(data);
+        }),
+    }
+}
+
+async fn running() -> Running {
+    let directory = tempfile::tempdir().unwrap();
+    write_certificate(directory.path());
+    let (stop, shutdown) = oneshot::channel();
+    let server = Server::bind(options(directory.path(), shutdown).await).await.unwrap();
+    let (address, health) = (server.address().unwrap(), server.health_address().unwrap());
+    Running { address, health, stop, ended: tokio::spawn(server.serve()), directory }
+}
+
+/// A client's certificate, chain first, and its key.
+struct Client {
+    chain: Vec<CertificateDer<'static>>,
+    key: KeyPair,
+}
+
+impl Client {
+    fn new(key: KeyPair) -> Self {
+        let certificate = CertificateParams::default().self_signed(&key).unwrap();
+        Self { chain: vec![certificate.der().clone()], key }
+    }
+
+    fn ed25519() -> Self {
+        Self::new(KeyPair::generate_for(&PKCS_ED25519).unwrap())
+    }
+
+    fn identity(&self) -> Identity {
+        identity_of_spki(&rcgen::PublicKeyData::subject_public_key_info(&self.key))
+    }
+
+    fn certified(&self) -> CertifiedKey {
+        let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
+        CertifiedKey::new(self.chain.clone(), aws_lc_rs::sign::any_supported_type(&key).unwrap())
+    }
+
+    fn config(&self, directory: &Path, alpn: &[u8]) -> Arc<ClientConfig> {
+        #[derive(Debug)]
+        struct Always(Arc<CertifiedKey>);
+        impl ResolvesClientCert for Always {
+            fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+                Some(Arc::clone(&self.0))
+            }
+            fn has_certs(&self) -> bool {
+                true
+            }
+        }
+        let mut config =
+            trusting(directory).with_client_cert_resolver(Arc::new(Always(Arc::new(self.certified()))));
+        config.alpn_protocols = vec![alpn.to_vec()];
+        Arc::new(config)
+    }
+}
+
+fn trusting(directory: &Path) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    use rustls::pki_types::pem::PemObject as _;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(directory.join("public.crt")).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+}
+
+impl Running {
+    async fn connect(&self, config: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
+        TlsConnector::from(config).connect(ServerName::try_from("localhost").unwrap(), stream).await
+    }
+
+    /// One request on a connection of its own over HTTP/1.1; an error when the server refuses the handshake.
+    async fn get(&self, config: &Arc<ClientConfig>, path: &str) -> std::io::Result<String> {
+        let mut stream = self.connect(Arc::clone(config)).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
+    async fn health(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.health).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+#[tokio::test]
+async fn every_kind_of_key_is_accepted_also_self_signed_and_expired() {
+    let server = running().await;
+    for algorithm in [&PKCS_ED25519, &PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_RSA_SHA256] {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let mut parameters = CertificateParams::default();
+        parameters.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        let chain = vec![parameters.self_signed(&key).unwrap().der().clone()];
+        let client = Client { chain, key };
+        let config = client.config(server.directory.path(), b"http/1.1");
+        let answer = server.get(&config, "/version").await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{algorithm:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_certificate_there_is_no_connection() {
+    let server = running().await;
+    let config = Arc::new(trusting(server.directory.path()).with_no_client_auth());
+    let error = server.get(&config, "/version").await.unwrap_err();
+    assert!(error.to_string().contains("CertificateRequired"), "{error}");
+}
+
+#[tokio::test]
+async fn somebody_elses_certificate_does_not_make_one_somebody_else() {
+    let server = running().await;
+    let victim = Client::ed25519();
+
+    // the victim's certificate with another key
+    let thief = Client { chain: victim.chain.clone(), key: KeyPair::generate_for(&PKCS_ED25519).unwrap() };
+    let config = thief.config(server.directory.path(), b"http/1.1");
+    assert!(server.get(&config, "/version").await.is_err());
+
+    // one's own authority's certificate, which signs the handshake, before the victim's leaf: KES takes the leaf
+    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let mut parameters = CertificateParams::default();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let mut chain = vec![parameters.self_signed(&key).unwrap().der().clone()];
+    chain.extend(victim.chain.clone());
+    let config = Client { chain, key }.config(server.directory.path(), b"http/1.1");
+    assert!(server.get(&config, "/version").await.is_err());
+}
+
+#[tokio::test]
+async fn two_leaves_are_refused_with_a_text() {
+    let server = running().await;
+    let mut client = Client::ed25519();
+    client.chain.extend(Client::ed25519().chain);
+    let answer = server.get(&client.config(server.directory.path(), b"http/1.1"), "/version").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.ends_with(r#"{"message":"too many client certificates are present"}"#), "{answer}");
+}
+
+#[tokio::test]
+async fn the_identity_survives_resumption() {
+    let server = running().await;
+    let client = Client::ed25519();
+    let config = client.config(server.directory.path(), b"http/1.1");
+    let mut kinds = Vec::new();
+    for _ in 0..3 {
+        let mut stream = server.connect(Arc::clone(&config)).await.unwrap();
+        let request =
+            "GET /v1/identity/self/describe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        // this identity is unknown, but it is one: no certificate would be a 400
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        kinds.push(stream.get_ref().1.handshake_kind().unwrap());
+    }
+    assert_eq!(kinds[0], rustls::HandshakeKind::Full);
+    assert_eq!(kinds[2], rustls::HandshakeKind::Resumed);
+    assert_eq!(client.identity().as_str().len(), 64);
+}
+
+#[tokio::test]
+async fn many_streams_share_one_http2_connection() {
+    let server = running().await;
+    let client = Client::ed25519();
+    let stream = server.connect(client.config(server.directory.path(), b"h2")).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let requests = (0..300).map(|_| {
+        let mut sender = sender.clone();
+        async move {
+            let request = ::http::Request::builder()
+                .uri("https://localhost/version")
+                .body(Full::<Bytes>::default())
+                .unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.status(), 200);
+            response.into_body().collect().await.unwrap().to_bytes()
+        }
+    });
+    let answers = futures::future::join_all(requests).await;
+    assert!(answers.iter().all(|body| body.starts_with(b"{\"version\":")));
+}
+
+#[tokio::test]
+async fn a_changed_certificate_is_used_without_a_restart_and_a_broken_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    write_certificate(directory.path());
+    let (certificate, key) = (directory.path().join("public.crt"), directory.path().join("private.key"));
+    let server = crate::server::tls::Certificate::load(certificate.clone(), key).unwrap();
+    assert!(!server.reload().unwrap(), "nothing changed");
+    let before = server.current();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    std::fs::write(&certificate, "garbage").unwrap();
+    assert!(server.reload().is_err());
+    assert_eq!(server.current(), before, "the old one stays");
+    write_certificate(directory.path());
+    assert!(server.reload().unwrap());
+    assert_ne!(server.current(), before);
+    assert!(!server.reload().unwrap());
+}
+
+#[tokio::test]
+async fn health_answers_over_plain_http() {
+    let server = running().await;
+    assert!(server.health("/livez").await.ends_with("\r\n\r\nok\n"));
+    assert!(server.health("/readyz").await.starts_with("HTTP/1.1 200 "));
+    assert!(
+        server
+            .health("/metrics")
+            .await
+            .contains("\nkes_requests_total{action=\"GenerateKey\",code=\"2xx\"} 0\n")
+    );
+    assert!(server.health("/v1/status").await.starts_with("HTTP/1.1 404 "));
+}
+
+#[tokio::test]
+async fn stopping_ends_idle_connections_at_once_and_frees_the_port() {
+    let server = running().await;
+    let client = Client::ed25519();
+    let mut idle = server.connect(client.config(server.directory.path(), b"http/1.1")).await.unwrap();
+    idle.write_all(b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut some = [0; 16];
+    idle.read_exact(&mut some).await.unwrap();
+    assert_eq!(&some, b"HTTP/1.1 200 OK\r");
+    server.stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), server.ended).await.expect("it ends soon").unwrap();
+    let _ = idle.read_to_end(&mut Vec::new()).await;
+    assert!(TcpStream::connect(server.address).await.is_err(), "nobody listens");
+}
+
+#[tokio::test]
+async fn a_header_that_is_too_large_is_refused() {
+    let server = running().await;
+    let client = Client::ed25519();
+    let mut stream = server.connect(client.config(server.directory.path(), b"http/1.1")).await.unwrap();
+    let request = format!("GET /version HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(40_000));
+    let _ = stream.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn a_taken_port_and_an_unusable_certificate_say_what_to_do() {
+    let server = running().await;
+    let directory = server.directory.path();
+    let (_stop, shutdown) = oneshot::channel();
+    let taken = Options { address: server.address, ..options(directory, shutdown).await };
+    let error = Server::bind(taken).await.err().unwrap();
+    assert!(matches!(error, Error::Listen { .. }));
+    let text = error.to_string();
+    assert!(text.starts_with(&format!("failed to listen on {}: ", server.address)), "{text}");
+    assert!(text.contains("another process has port"), "{text}");
+
+    for (certificate, want) in [("", "no PEM block 'CERTIFICATE'"), ("no SAN", "names no host")] {
+        let directory = tempfile::tempdir().unwrap();
+        write_certificate(directory.path());
+        if certificate.is_empty() {
+            std::fs::write(directory.path().join("public.crt"), "").unwrap();
+        } else {
+            let pair = crate::pki::self_signed_client("x", Duration::from_secs(60)).unwrap();
+            std::fs::write(directory.path().join("public.crt"), &pair.certificate).unwrap();
+            std::fs::write(directory.path().join("private.key"), pair.key.as_bytes()).unwrap();
+        }
+        let (_stop, shutdown) = oneshot::channel();
+        let text = Server::bind(options(directory.path(), shutdown).await).await.err().unwrap().to_string();
+        assert!(text.contains(want), "{text}");
+    }
+    let (_stop, shutdown) = oneshot::channel();
+    let text = Server::bind(options(Path::new("/nowhere"), shutdown).await).await.err().unwrap().to_string();
+    assert!(
+        text.contains("failed to read server certificate '/nowhere/public.crt'")
+            && text.contains("Check that"),
+        "{text}"
+    );
+}

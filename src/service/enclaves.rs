@@ -1,0 +1,80 @@
+//! Enclaves: made, described and removed by the system admin, who has no rights inside them.
+
+use super::{Error, Service, record::EnclaveBody};
+use crate::{
+    api::{ApiError, EnclaveName, Identity, message},
+    authz::{Authorized, action},
+    crypto::SecretKey,
+    store::{Change, Kind, RecordKey},
+    world::Random,
+};
+
+impl Service {
+    /// Makes an enclave with a key of its own and `admin` as its admin.
+    ///
+    /// # Errors
+    /// [`ApiError::ENCLAVE_EXISTS`], [`ApiError::ADMIN_IS_SYSTEM_ADMIN`], or the change could not be made.
+    pub async fn create_enclave(
+        &self,
+        proof: &Authorized<'_, action::CreateEnclave>,
+        name: &EnclaveName,
+        admin: &Identity,
+    ) -> Result<(), Error> {
+        let core = self.core()?;
+        if *admin == core.system_admin {
+            return Err(ApiError::ADMIN_IS_SYSTEM_ADMIN.into());
+        }
+        let key = RecordKey::of_cluster(Kind::Enclave, name.as_str());
+        let body = new_enclave(admin, proof.identity(), core.clock.now(), &*core.random);
+        let value = core.sealer().seal_body(&core.root, &key, &body, &*core.random)?;
+        let change = Change::Create { key, value };
+        core.propose(change, ApiError::ENCLAVE_EXISTS, ApiError::ENCLAVE_NOT_FOUND).await
+    }
+
+    /// When and by whom an enclave was made.
+    ///
+    /// # Errors
+    /// [`ApiError::ENCLAVE_NOT_FOUND`].
+    pub fn describe_enclave(
+        &self,
+        _proof: &Authorized<'_, action::DescribeEnclave>,
+        name: &EnclaveName,
+    ) -> Result<message::EnclaveInfo, Error> {
+        self.core()?.view.with(name, |enclave| message::EnclaveInfo {
+            name: name.clone(),
+            created_at: enclave.created_at,
+            created_by: enclave.created_by.to_string(),
+        })
+    }
+
+    /// Removes an enclave with all its keys: nothing encrypted under them can be read again.
+    ///
+    /// # Errors
+    /// [`ApiError::ENCLAVE_NOT_FOUND`], or the change could not be made.
+    pub async fn delete_enclave(
+        &self,
+        _proof: &Authorized<'_, action::DeleteEnclave>,
+        name: &EnclaveName,
+    ) -> Result<(), Error> {
+        let change = Change::DeleteEnclave { enclave: name.to_string() };
+        let missing = ApiError::ENCLAVE_NOT_FOUND;
+        self.core()?.propose(change, ApiError::ENCLAVE_EXISTS, missing).await
+    }
+}
+
+pub(super) fn new_enclave(
+    admin: &Identity,
+    by: &Identity,
+    now: jiff::Timestamp,
+    random: &dyn Random,
+) -> EnclaveBody {
+    let mut id = [0; 8];
+    random.fill(&mut id);
+    EnclaveBody {
+        id: u64::from_be_bytes(id),
+        key: *SecretKey::generate(random).expose(),
+        admin: admin.clone(),
+        created_at: now,
+        created_by: by.clone(),
+    }
+}

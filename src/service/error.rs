@@ -1,0 +1,106 @@
+//! Why a request is refused, and what a client is told: the one place that renders to the API's errors.
+
+use crate::{
+    api::{ApiError, Fault},
+    authz::PolicyError,
+    consensus,
+    crypto::{RecordError, SealError},
+    store::{DirectoryError, Outcome, StoreError},
+};
+
+/// Why a request is refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The cluster was not bootstrapped yet.
+    #[error("cluster is not initialised yet")]
+    NotInitialised,
+    /// Bootstrapped before, under another id.
+    #[error("server already belongs to another cluster")]
+    OtherCluster,
+    /// A rule of the API was broken; the text is the contract's.
+    #[error(transparent)]
+    Refused(#[from] ApiError),
+    /// A policy has a malformed pattern.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The unseal key is missing or wrong.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The records cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The change did not get its place in the log.
+    #[error(transparent)]
+    Consensus(#[from] consensus::Error),
+    /// One record does not open or makes no sense; others are not affected.
+    #[error("record {record} is damaged: {why}")]
+    Damaged {
+        /// Kind, enclave and name.
+        record: String,
+        /// What does not fit.
+        why: String,
+    },
+    /// The directory has no root key or cluster record.
+    #[error("'{0}' holds no cluster: its first records are missing")]
+    NoCluster(String),
+}
+
+impl Error {
+    pub(super) fn damaged(key: &crate::store::RecordKey, why: impl std::fmt::Display) -> Self {
+        Self::Damaged {
+            record: format!("{:?} '{}' of enclave '{}'", key.kind, key.name, key.enclave),
+            why: why.to_string(),
+        }
+    }
+
+    /// What the client is told.
+    #[must_use]
+    pub fn to_api(&self) -> ApiError {
+        match self {
+            Self::NotInitialised => ApiError::NOT_INITIALISED,
+            Self::OtherCluster => ApiError::OTHER_CLUSTER,
+            Self::Refused(refused) => refused.clone(),
+            Self::Policy(error) => ApiError::new(Fault::BadRequest, error.to_string()),
+            Self::Consensus(consensus::Error::DiskFull) => ApiError::STORAGE_FULL,
+            Self::Consensus(consensus::Error::Timeout | consensus::Error::Unavailable(_)) => {
+                ApiError::new(Fault::Unavailable, self.to_string())
+            }
+            Self::Store(error) if error.is_disk_full() => ApiError::STORAGE_FULL,
+            Self::Damaged { record, why } => {
+                // the id lets a person find the line in the log
+                let id = fingerprint(record);
+                tracing::error!(id, record, why, "a record is damaged");
+                ApiError::new(Fault::Internal, format!("record is damaged (id {id})"))
+            }
+            Self::Directory(_) | Self::Seal(_) | Self::Store(_) | Self::Consensus(_) | Self::NoCluster(_) => {
+                tracing::error!(error = %self, "a request failed");
+                ApiError::new(Fault::Internal, "internal error: see the server's log")
+            }
+        }
+    }
+}
+
+fn fingerprint(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(text).iter().take(4).map(|b| format!("{b:02x}")).collect()
+}
+
+impl From<RecordError> for ApiError {
+    fn from(error: RecordError) -> Self {
+        Self::new(Fault::Internal, error.to_string())
+    }
+}
+
+/// Turns an outcome into success or the errors that fit the thing: (exists, missing).
+pub(super) fn outcome(outcome: Outcome, exists: ApiError, missing: ApiError) -> Result<(), Error> {
+    match outcome {
+        Outcome::Done => Ok(()),
+        Outcome::Exists => Err(exists.into()),
+        Outcome::Missing => Err(missing.into()),
+        Outcome::NoEnclave => Err(ApiError::ENCLAVE_NOT_FOUND.into()),
+    }
+}

@@ -1,0 +1,301 @@
+//! Keys: made, described, listed, and used. Using one touches only memory once it was read.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use quick_cache::sync::GuardResult;
+use zeroize::Zeroizing;
+
+use super::{Error, Service, core::Core, record::KeyBody};
+use crate::{
+    api::{
+        ApiError, EnclaveName, KeyName,
+        message::{self, KeyInfo},
+    },
+    authz::{Authorized, Pattern, action},
+    crypto::{Algorithm, Key, SecretKey},
+    store::{Change, Kind, RecordKey},
+};
+
+/// A key ready for use.
+pub(super) struct StoredKey {
+    key: Key,
+    created_at: Timestamp,
+    created_by: String,
+}
+
+impl StoredKey {
+    fn new(body: KeyBody) -> Self {
+        Self {
+            key: Key::new(body.key, body.algorithm),
+            created_at: body.created_at,
+            created_by: body.created_by,
+        }
+    }
+
+    fn info(&self, name: KeyName) -> KeyInfo {
+        KeyInfo {
+            name,
+            id: self.key.id().to_owned(),
+            algorithm: self.key.algorithm().map(|a| a.to_string()).unwrap_or_default(),
+            created_at: self.created_at,
+            created_by: self.created_by.clone(),
+        }
+    }
+}
+
+impl Service {
+    /// Makes a key of fresh random bytes. Never overwrites.
+    ///
+    /// # Errors
+    /// [`ApiError::KEY_EXISTS`], or the change could not be made.
+    pub async fn create_key(
+        &self,
+        proof: &Authorized<'_, action::CreateKey>,
+        name: &KeyName,
+    ) -> Result<(), Error> {
+        let core = self.core()?;
+        let key = SecretKey::generate(&*core.random);
+        let algorithm = Some(Algorithm::default_for_cpu());
+        core.store_key(proof.enclave(), name, key, algorithm, proof.identity().as_str()).await
+    }
+
+    /// Makes a key of the given bytes. Never overwrites.
+    ///
+    /// # Errors
+    /// [`ApiError::KEY_EXISTS`], or the change could not be made.
+    pub async fn import_key(
+        &self,
+        proof: &Authorized<'_, action::ImportKey>,
+        name: &KeyName,
+        key: SecretKey,
+        algorithm: Option<Algorithm>,
+    ) -> Result<(), Error> {
+        self.core()?.store_key(proof.enclave(), name, key, algorithm, proof.identity().as_str()).await
+    }
+
+    /// Destroys a key: nothing encrypted under it can be read again.
+    ///
+    /// # Errors
+    /// [`ApiError::KEY_NOT_FOUND`], or the change could not be made.
+    pub async fn delete_key(
+        &self,
+        proof: &Authorized<'_, action::DeleteKey>,
+        name: &KeyName,
+    ) -> Result<(), Error> {
+        let key = RecordKey::of_enclave(Kind::Key, proof.enclave().as_str(), name.as_str());
+        let missing = ApiError::KEY_NOT_FOUND;
+        self.core()?.propose(Change::Delete { key }, ApiError::KEY_EXISTS, missing).await
+    }
+
+    /// What is known about a key, without the key.
+    ///
+    /// # Errors
+    /// [`ApiError::KEY_NOT_FOUND`].
+    pub fn describe_key(
+        &self,
+        proof: &Authorized<'_, action::DescribeKey>,
+        name: &KeyName,
+    ) -> Result<KeyInfo, Error> {
+        Ok(self.core()?.key(proof.enclave(), name)?.info(name.clone()))
+    }
+
+    /// Keys whose names match `pattern`, by name: empty or `*` means all, without `*` it is a prefix.
+    ///
+    /// # Errors
+    /// [`ApiError::INVALID_PATTERN`], [`ApiError::PATTERN_TOO_LONG`].
+    pub fn list_keys(
+        &self,
+        proof: &Authorized<'_, action::ListKeys>,
+        pattern: &str,
+    ) -> Result<Vec<KeyInfo>, Error> {
+        let core = self.core()?;
+        let filter = Filter::parse(pattern)?;
+        let enclave = core.view.get(proof.enclave())?;
+        let (mut found, mut failed) = (Vec::new(), None);
+        core.consensus.records().visit(
+            Kind::Key,
+            proof.enclave().as_str(),
+            filter.prefix(),
+            |key, sealed| {
+                let Ok(name) = KeyName::new(&key.name) else { return true };
+                if !filter.matches(&key.name) {
+                    return true;
+                }
+                match core.open_key(&enclave.secret, &key, sealed) {
+                    Ok(stored) => found.push(stored.info(name)),
+                    // one damaged record must not hide the others
+                    Err(error) => {
+                        tracing::error!(%error, "a key is left out of a listing");
+                        failed = Some(error);
+                    }
+                }
+                true
+            },
+        )?;
+        match failed {
+            Some(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
+        }
+    }
+
+    /// A fresh data key, in clear and encrypted under the named key.
+    ///
+    /// # Errors
+    /// [`ApiError::KEY_NOT_FOUND`].
+    pub fn generate(
+        &self,
+        proof: &Authorized<'_, action::GenerateKey>,
+        name: &KeyName,
+        context: &[u8],
+    ) -> Result<message::DataKey, Error> {
+        let core = self.core()?;
+        let key = core.key(proof.enclave(), name)?;
+        let (plaintext, ciphertext) = key.key.generate(core.layout, context, &*core.random);
+        Ok(message::DataKey { plaintext: plaintext.to_vec().into(), ciphertext: ciphertext.into() })
+    }
+
+    /// Encrypts `plaintext`, bound to `context`.
+    ///
+    /// # Errors
+    /// [`ApiError::KEY_NOT_FOUND`].
+    pub fn encrypt(
+        &self,
+        proof: &Authorized<'_, action::EncryptKey>,
+        name: &KeyName,
+        plaintext: &[u8],
+        context: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let core = self.core()?;
+        let key = core.key(proof.enclave(), name)?;
+        Ok(key.key.seal(core.layout, plaintext, context, &*core.random))
+    }
+
+    /// Decrypts a ciphertext of any KES layout.
+    ///
+    /// # Errors
+    /// [`ApiError::KEY_NOT_FOUND`], [`ApiError::DECRYPT`].
+    pub fn decrypt(
+        &self,
+        proof: &Authorized<'_, action::DecryptKey>,
+        name: &KeyName,
+        ciphertext: &[u8],
+        context: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let key = self.core()?.key(proof.enclave(), name)?;
+        Ok(key.key.open(ciphertext, context).map_err(|_| ApiError::DECRYPT)?)
+    }
+
+    /// Decrypts many; all or nothing.
+    ///
+    /// # Errors
+    /// As for one.
+    pub fn bulk_decrypt(
+        &self,
+        proof: &Authorized<'_, action::BulkDecrypt>,
+        name: &KeyName,
+        items: &[message::Decrypt],
+    ) -> Result<Vec<Zeroizing<Vec<u8>>>, Error> {
+        let key = self.core()?.key(proof.enclave(), name)?;
+        let open = |item: &message::Decrypt| key.key.open(&item.ciphertext.0, &item.context.0);
+        Ok(items.iter().map(open).collect::<Result<_, _>>().map_err(|_| ApiError::DECRYPT)?)
+    }
+}
+
+impl Core {
+    async fn store_key(
+        &self,
+        enclave: &EnclaveName,
+        name: &KeyName,
+        key: SecretKey,
+        algorithm: Option<Algorithm>,
+        created_by: &str,
+    ) -> Result<(), Error> {
+        let secret = Arc::clone(&self.view.get(enclave)?.secret);
+        let record = RecordKey::of_enclave(Kind::Key, enclave.as_str(), name.as_str());
+        let body = KeyBody {
+            algorithm,
+            key,
+            hmac: SecretKey::generate(&*self.random),
+            created_at: self.clock.now(),
+            created_by: created_by.to_owned(),
+        };
+        let value = self.sealer().seal(&secret, &record, &body.encode(), &*self.random);
+        drop(body);
+        self.propose(Change::Create { key: record, value }, ApiError::KEY_EXISTS, ApiError::KEY_NOT_FOUND)
+            .await
+    }
+
+    /// The key, from memory or from disk.
+    ///
+    /// While it is read the cache holds a place for it; a deletion that is applied meanwhile takes the place away, so
+    /// a deleted key never comes back into memory.
+    fn key(&self, enclave: &EnclaveName, name: &KeyName) -> Result<Arc<StoredKey>, Error> {
+        let enclave_now = self.view.with(enclave, |e| (e.id, Arc::clone(&e.secret)))?;
+        let (id, secret) = enclave_now;
+        let place = (id, name.clone());
+        match self.keys.get_value_or_guard(&place, None) {
+            GuardResult::Value(key) => Ok(key),
+            GuardResult::Guard(guard) => {
+                let key = Arc::new(self.read_key(&secret, enclave, name)?);
+                let _ = guard.insert(Arc::clone(&key));
+                Ok(key)
+            }
+            GuardResult::Timeout => Ok(Arc::new(self.read_key(&secret, enclave, name)?)),
+        }
+    }
+
+    fn read_key(
+        &self,
+        secret: &SecretKey,
+        enclave: &EnclaveName,
+        name: &KeyName,
+    ) -> Result<StoredKey, Error> {
+        let key = RecordKey::of_enclave(Kind::Key, enclave.as_str(), name.as_str());
+        let sealed = self.consensus.records().get(&key)?.ok_or(ApiError::KEY_NOT_FOUND)?;
+        self.open_key(secret, &key, &sealed)
+    }
+
+    fn open_key(&self, secret: &SecretKey, key: &RecordKey, sealed: &[u8]) -> Result<StoredKey, Error> {
+        let body = self.sealer().open(secret, key, sealed)?;
+        Ok(StoredKey::new(KeyBody::decode(&body).map_err(|e| Error::damaged(key, e))?))
+    }
+
+    /// Drops a deleted key from memory.
+    pub(super) fn forget(&self, key: &RecordKey) {
+        let (Ok(enclave), Ok(name)) = (EnclaveName::new(&key.enclave), KeyName::new(&key.name)) else {
+            return;
+        };
+        if let Ok(id) = self.view.with(&enclave, |e| e.id) {
+            self.keys.remove(&(id, name));
+        }
+    }
+}
+
+/// Which names a listing shows.
+pub(super) struct Filter {
+    text: String,
+    pattern: Pattern,
+}
+
+impl Filter {
+    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+        if text.len() > crate::api::name::MAX_NAME_LEN {
+            return Err(ApiError::PATTERN_TOO_LONG.into());
+        }
+        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'*')) {
+            return Err(ApiError::INVALID_PATTERN.into());
+        }
+        let text = if text.contains('*') { text.to_owned() } else { format!("{text}*") };
+        let pattern = Pattern::parse(&text).map_err(|_| ApiError::INVALID_PATTERN)?;
+        Ok(Self { text, pattern })
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        self.text.split('*').next().unwrap_or_default()
+    }
+
+    pub(super) fn matches(&self, name: &str) -> bool {
+        self.pattern.matches(name)
+    }
+}

@@ -1,0 +1,236 @@
+//! What is inside a sealed record, and sealing it to its place.
+//!
+//! A key, in bytes (all numbers big-endian):
+//! ```text
+//!  1  format, 1
+//!  1  algorithm: 0 undefined, 1 AES256-GCM_SHA256, 2 XCHACHA20-POLY1305
+//! 32  key
+//! 32  HMAC key
+//!  8  created at, seconds since 1970 (signed)
+//!  4  created at, nanoseconds
+//!  1  creator: 1 = 32 bytes follow, to be written as 64 hex digits; 0 = UTF-8 text follows
+//!  n  creator
+//! ```
+//! Everything else is MessagePack with field names.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
+
+use super::Error;
+use crate::{
+    api::{Identity, PolicyName},
+    crypto::{Algorithm, RecordAad, SecretKey, open_record, seal_record},
+    store::RecordKey,
+    world::Random,
+};
+
+/// The cluster's own facts.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct ClusterBody {
+    pub(super) system_admin: Identity,
+    pub(super) created_at: Timestamp,
+}
+
+/// An enclave's key and admin.
+#[derive(Deserialize, Serialize)]
+pub(super) struct EnclaveBody {
+    /// Tells an enclave from a later one of the same name.
+    pub(super) id: u64,
+    pub(super) key: [u8; 32],
+    pub(super) admin: Identity,
+    pub(super) created_at: Timestamp,
+    pub(super) created_by: Identity,
+}
+
+/// A policy as it was written.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct PolicyBody {
+    pub(super) allow: Vec<String>,
+    pub(super) deny: Vec<String>,
+    pub(super) created_at: Timestamp,
+    pub(super) created_by: String,
+}
+
+/// An identity and its policy.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct IdentityBody {
+    pub(super) policy: PolicyName,
+    pub(super) created_at: Timestamp,
+    pub(super) created_by: String,
+}
+
+/// A key with what is known about it.
+pub(super) struct KeyBody {
+    pub(super) algorithm: Option<Algorithm>,
+    pub(super) key: SecretKey,
+    pub(super) hmac: SecretKey,
+    pub(super) created_at: Timestamp,
+    pub(super) created_by: String,
+}
+
+const KEY_FORMAT: u8 = 1;
+const KEY_HEAD: usize = 1 + 1 + 32 + 32 + 8 + 4 + 1;
+
+impl KeyBody {
+    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_HEAD + self.created_by.len()));
+        bytes.push(KEY_FORMAT);
+        bytes.push(match self.algorithm {
+            None => 0,
+            Some(Algorithm::Aes256Gcm) => 1,
+            Some(Algorithm::XChaCha20Poly1305) => 2,
+        });
+        bytes.extend_from_slice(self.key.expose());
+        bytes.extend_from_slice(self.hmac.expose());
+        bytes.extend_from_slice(&self.created_at.as_second().to_be_bytes());
+        bytes.extend_from_slice(&self.created_at.subsec_nanosecond().to_be_bytes());
+        match unhex(&self.created_by) {
+            Some(raw) => {
+                bytes.push(1);
+                bytes.extend_from_slice(&raw);
+            }
+            None => {
+                bytes.push(0);
+                bytes.extend_from_slice(self.created_by.as_bytes());
+            }
+        }
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let mut rest = bytes;
+        if take::<1>(&mut rest)? != [KEY_FORMAT] {
+            return Err(format!("key format {} is newer than this release", bytes[0]));
+        }
+        let algorithm = match take::<1>(&mut rest)? {
+            [0] => None,
+            [1] => Some(Algorithm::Aes256Gcm),
+            [2] => Some(Algorithm::XChaCha20Poly1305),
+            [other] => return Err(format!("algorithm {other} is unknown")),
+        };
+        let key = SecretKey::from_bytes(take::<32>(&mut rest)?);
+        let hmac = SecretKey::from_bytes(take::<32>(&mut rest)?);
+        let seconds = i64::from_be_bytes(take::<8>(&mut rest)?);
+        let nanoseconds = i32::from_be_bytes(take::<4>(&mut rest)?);
+        let created_at = Timestamp::new(seconds, nanoseconds).map_err(|e| e.to_string())?;
+        let created_by = match take::<1>(&mut rest)? {
+            [1] => hex(&take::<32>(&mut rest)?),
+            [0] => std::str::from_utf8(std::mem::take(&mut rest)).map_err(|e| e.to_string())?.to_owned(),
+            [other] => return Err(format!("creator form {other} is unknown")),
+        };
+        if !rest.is_empty() {
+            return Err(format!("{} bytes too many", rest.len()));
+        }
+        Ok(Self { algorithm, key, hmac, created_at, created_by })
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], String> {
+    let (head, tail) = rest.split_first_chunk::<N>().ok_or("cut short")?;
+    *rest = tail;
+    Ok(*head)
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let lower = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    lower.then_some(())?;
+    let mut raw = [0; 32];
+    for (byte, pair) in raw.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(raw)
+}
+
+/// Seals and opens the records of one cluster.
+pub(super) struct Sealer<'a> {
+    pub(super) cluster: &'a str,
+}
+
+impl Sealer<'_> {
+    fn aad<'k>(&'k self, key: &'k RecordKey) -> RecordAad<'k> {
+        RecordAad {
+            cluster: self.cluster,
+            enclave: &key.enclave,
+            kind: key.kind as u8,
+            name: &key.name,
+            version: key.version,
+        }
+    }
+
+    pub(super) fn seal(
+        &self,
+        secret: &SecretKey,
+        key: &RecordKey,
+        body: &[u8],
+        random: &dyn Random,
+    ) -> Vec<u8> {
+        seal_record(secret, &self.aad(key), body, random)
+    }
+
+    pub(super) fn open(
+        &self,
+        secret: &SecretKey,
+        key: &RecordKey,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        open_record(secret, &self.aad(key), sealed).map_err(|e| Error::damaged(key, e))
+    }
+
+    pub(super) fn seal_body<T: Serialize>(
+        &self,
+        secret: &SecretKey,
+        key: &RecordKey,
+        body: &T,
+        random: &dyn Random,
+    ) -> Result<Vec<u8>, Error> {
+        let bytes = Zeroizing::new(rmp_serde::to_vec_named(body).map_err(|e| Error::damaged(key, e))?);
+        Ok(self.seal(secret, key, &bytes, random))
+    }
+
+    pub(super) fn open_body<T: DeserializeOwned>(
+        &self,
+        secret: &SecretKey,
+        key: &RecordKey,
+        sealed: &[u8],
+    ) -> Result<T, Error> {
+        let bytes = self.open(secret, key, sealed)?;
+        rmp_serde::from_slice(&bytes).map_err(|e| Error::damaged(key, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_record_survives_its_encoding_and_is_at_most_111_bytes_for_a_hex_creator() {
+        for created_by in ["", "somebody", &"ab".repeat(32), &"AB".repeat(32)] {
+            let body = KeyBody {
+                algorithm: Some(Algorithm::XChaCha20Poly1305),
+                key: SecretKey::from_bytes([1; 32]),
+                hmac: SecretKey::from_bytes([2; 32]),
+                created_at: "2026-11-23T09:35:00.123456789Z".parse().unwrap(),
+                created_by: created_by.to_owned(),
+            };
+            let bytes = body.encode();
+            let back = KeyBody::decode(&bytes).unwrap();
+            assert_eq!(back.created_by, created_by);
+            assert_eq!(back.created_at, body.created_at);
+            assert_eq!(back.algorithm, body.algorithm);
+            assert!(back.key.same_as(&body.key) && back.hmac.same_as(&body.hmac));
+            assert!(created_by != "ab".repeat(32) || bytes.len() == 111);
+            for cut in 0..KEY_HEAD {
+                assert!(KeyBody::decode(&bytes[..cut]).is_err());
+            }
+        }
+    }
+}

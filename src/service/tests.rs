@@ -1,0 +1,212 @@
+//! The rules, against a real directory, log and records.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    api::{ApiError, KeyName, PolicyName},
+    authz::authorize,
+    crypto::seal::File,
+    world::System,
+};
+
+struct World {
+    dir: tempfile::TempDir,
+}
+
+const SYSTEM: &str = "system-admin";
+const ADMIN: &str = "enclave-admin";
+
+fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("unseal"), "dzbJd+OH71qeASPi7FUrNu7LKHhLl06Ylpu0V8gfBPg=").unwrap();
+        Self { dir }
+    }
+
+    fn setup(&self, seal: &str) -> Setup {
+        Setup {
+            dir: self.dir.path().join("data"),
+            seal: Arc::new(File::new(self.dir.path().join(seal))),
+            await_bootstrap: None,
+            layout: Layout::Raw,
+            clock: Arc::new(System),
+            random: Arc::new(System),
+        }
+    }
+
+    async fn init(&self) {
+        let plan = bootstrap::Plan {
+            cluster_id: Some("c1".into()),
+            system_admin: name(SYSTEM),
+            settings: serde_json::Value::Null,
+            enclaves: vec![bootstrap::EnclavePlan {
+                name: name("default"),
+                admin: name(ADMIN),
+                policies: vec![(
+                    name("app"),
+                    message::Policy { allow: vec!["/v1/key/generate/k".into()], deny: vec![] },
+                    vec![name("app-1")],
+                )],
+            }],
+        };
+        bootstrap::create(&self.setup("unseal"), plan).await.unwrap();
+    }
+
+    async fn open(&self) -> Service {
+        Service::open(self.setup("unseal")).await.unwrap()
+    }
+}
+
+/// Calls `f` with the proof that `who` may do `A` on `path`, or says that it may not.
+macro_rules! may {
+    ($service:expr, $who:expr, $enclave:expr, $action:ty, $path:expr) => {{
+        let (who, enclave): (&'static Identity, &'static EnclaveName) =
+            (Box::leak(Box::new(name($who))), Box::leak(Box::new(name($enclave))));
+        $service
+            .with_role(enclave, who, |role| authorize::<$action>(who, enclave, role, $path))
+            .map_err(|e| e.to_api())
+            .and_then(|r| r.map_err(|_| ApiError::NOT_ALLOWED))
+    }};
+}
+
+async fn create(service: &Service, enclave: &str, key: &str) -> Result<(), ApiError> {
+    let proof = may!(service, ADMIN, enclave, action::CreateKey, "/v1/key/create/x")?;
+    service.create_key(&proof, &name(key)).await.map_err(|e| e.to_api())
+}
+
+fn describe(service: &Service, key: &str) -> Result<message::KeyInfo, ApiError> {
+    let proof = may!(service, ADMIN, "default", action::DescribeKey, "/v1/key/describe/x")?;
+    service.describe_key(&proof, &name(key)).map_err(|e| e.to_api())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn create_never_overwrites_not_even_after_a_restart_with_a_cold_cache() {
+    let world = World::new();
+    world.init().await;
+    let service = world.open().await;
+    create(&service, "default", "k").await.unwrap();
+    let id = describe(&service, "k").unwrap().id;
+    assert_eq!(create(&service, "default", "k").await, Err(ApiError::KEY_EXISTS));
+    service.close().await;
+    drop(service);
+    let service = world.open().await;
+    assert_eq!(create(&service, "default", "k").await, Err(ApiError::KEY_EXISTS));
+    assert_eq!(describe(&service, "k").unwrap().id, id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_creators_of_one_name_exactly_one_wins() {
+    let world = World::new();
+    world.init().await;
+    let service = world.open().await;
+    let results = futures::future::join_all((0..64).map(|_| create(&service, "default", "k"))).await;
+    assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1);
+    assert!(results.into_iter().all(|r| r.is_ok() || r == Err(ApiError::KEY_EXISTS)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_binds_an_identity_to_its_enclave_and_its_paths() {
+    let world = World::new();
+    world.init().await;
+    let service = world.open().await;
+    create(&service, "default", "k").await.unwrap();
+    let generate = |who, path| may!(service, who, "default", action::GenerateKey, path).map(|_| ());
+    assert_eq!(generate("app-1", "/v1/key/generate/k"), Ok(()));
+    assert_eq!(generate("app-1", "/v1/key/generate/other"), Err(ApiError::NOT_ALLOWED));
+    assert_eq!(generate("nobody", "/v1/key/generate/k"), Err(ApiError::NOT_ALLOWED));
+    assert_eq!(generate(SYSTEM, "/v1/key/generate/k"), Err(ApiError::NOT_ALLOWED));
+    let elsewhere = may!(service, "app-1", "other", action::GenerateKey, "/v1/key/generate/k").map(|_| ());
+    assert_eq!(elsewhere, Err(ApiError::ENCLAVE_NOT_FOUND));
+    // a policy that goes takes the rights with it
+    let proof = may!(service, ADMIN, "default", action::DeletePolicy, "/v1/policy/delete/app").unwrap();
+    service.delete_policy(&proof, &name::<PolicyName>("app")).await.unwrap();
+    assert_eq!(generate("app-1", "/v1/key/generate/k"), Err(ApiError::NOT_ALLOWED));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_encrypted_is_read_again_and_only_with_its_key_and_context() {
+    let world = World::new();
+    world.init().await;
+    let service = world.open().await;
+    for key in ["k", "other"] {
+        create(&service, "default", key).await.unwrap();
+    }
+    let proof = may!(service, ADMIN, "default", action::GenerateKey, "/v1/key/generate/k").unwrap();
+    let data_key = service.generate(&proof, &name("k"), b"{}").unwrap();
+    let proof = may!(service, ADMIN, "default", action::DecryptKey, "/v1/key/decrypt/k").unwrap();
+    let decrypt = |key: &str, context: &[u8]| {
+        service
+            .decrypt(&proof, &name::<KeyName>(key), data_key.ciphertext.as_ref(), context)
+            .map(|p| p.to_vec())
+            .map_err(|e| e.to_api())
+    };
+    assert_eq!(decrypt("k", b"{}"), Ok(data_key.plaintext.as_ref().to_vec()));
+    assert_eq!(decrypt("k", b""), Err(ApiError::DECRYPT));
+    assert_eq!(decrypt("other", b"{}"), Err(ApiError::DECRYPT));
+    assert_eq!(decrypt("missing", b"{}"), Err(ApiError::KEY_NOT_FOUND));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_key_is_gone_at_once_and_its_name_is_free() {
+    let world = World::new();
+    world.init().await;
+    let service = world.open().await;
+    create(&service, "default", "k").await.unwrap();
+    let old = describe(&service, "k").unwrap().id;
+    let proof = may!(service, ADMIN, "default", action::DeleteKey, "/v1/key/delete/k").unwrap();
+    service.delete_key(&proof, &name("k")).await.unwrap();
+    assert_eq!(describe(&service, "k").unwrap_err(), ApiError::KEY_NOT_FOUND);
+    create(&service, "default", "k").await.unwrap();
+    assert_ne!(describe(&service, "k").unwrap().id, old);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enclave_made_anew_under_an_old_name_knows_no_old_key() {
+    let world = World::new();
+    world.init().await;
+    let service = world.open().await;
+    create(&service, "default", "k").await.unwrap();
+    describe(&service, "k").unwrap();
+    let proof =
+        may!(service, SYSTEM, "default", action::DeleteEnclave, "/v1/enclave/delete/default").unwrap();
+    service.delete_enclave(&proof, &name("default")).await.unwrap();
+    assert_eq!(describe(&service, "k").unwrap_err(), ApiError::ENCLAVE_NOT_FOUND);
+    let proof =
+        may!(service, SYSTEM, "default", action::CreateEnclave, "/v1/enclave/create/default").unwrap();
+    service.create_enclave(&proof, &name("default"), &name(ADMIN)).await.unwrap();
+    assert_eq!(describe(&service, "k").unwrap_err(), ApiError::KEY_NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_unseal_key_is_refused_and_the_right_one_still_works() {
+    let world = World::new();
+    world.init().await;
+    std::fs::write(world.dir.path().join("wrong"), "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
+    assert!(matches!(Service::open(world.setup("wrong")).await, Err(Error::Seal(_))));
+    assert!(matches!(Service::open(world.setup("missing")).await, Err(Error::Seal(_))));
+    let service = world.open().await;
+    create(&service, "default", "k").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_directory_waits_for_its_bootstrap_and_is_bootstrapped_once() {
+    let world = World::new();
+    let setup = || Setup { await_bootstrap: Some(name(SYSTEM)), ..world.setup("unseal") };
+    let service = Service::open(setup()).await.unwrap();
+    assert_eq!(service.state(), State::Uninitialised);
+    let proof = may!(service, SYSTEM, "default", action::Bootstrap, "/v1/sys/bootstrap").unwrap();
+    assert!(may!(service, ADMIN, "default", action::Bootstrap, "/v1/sys/bootstrap").is_err());
+    service.bootstrap(&proof, "c9").await.unwrap();
+    assert_eq!(service.state(), State::Ready);
+    service.bootstrap(&proof, "c9").await.unwrap();
+    assert!(matches!(service.bootstrap(&proof, "c8").await, Err(Error::OtherCluster)));
+    service.close().await;
+    drop(service);
+    let service = Service::open(setup()).await.unwrap();
+    assert_eq!(service.state(), State::Ready);
+}

@@ -1,0 +1,360 @@
+//! The data directory: whose it is, which format it has, and that only one process uses it.
+//!
+//! ```text
+//! DIR/manifest.json  format, cluster id, member id, settings; written last, so its presence means "complete"
+//! DIR/lock           held by the running process (flock)
+//! DIR/log.redb       the Raft log, vote and membership (`consensus`)
+//! DIR/records/       the records (`records`)
+//! ```
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+/// Version of the directory's format that this release reads and writes.
+pub const FORMAT: u32 = 1;
+
+const MANIFEST: &str = "manifest.json";
+const LOCK: &str = "lock";
+
+/// What the directory says of itself.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Manifest {
+    /// Version of the directory's format.
+    pub format: u32,
+    /// Random id of the cluster, chosen at bootstrap.
+    pub cluster_id: String,
+    /// Random id of this member, chosen when the directory was made.
+    pub member_id: u64,
+    /// How `kes server` was told to run at `kes init`; opaque here.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub settings: serde_json::Value,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// There is none.
+    #[error("'{0}' is not initialised: it holds no {MANIFEST}")]
+    NotInitialised(PathBuf),
+    /// There is one where there must be none.
+    #[error("'{0}' already exists")]
+    Exists(PathBuf),
+    /// Files are there but no manifest: half a copy, or somebody else's folder.
+    #[error(
+        "'{0}' is incomplete: it has files but no {MANIFEST}, so it is half a copy or not a data directory"
+    )]
+    Incomplete(PathBuf),
+    /// A part that every complete directory has is missing.
+    #[error("'{dir}' is incomplete: '{part}' is missing, so this is only half a copy")]
+    MissingPart {
+        /// The directory.
+        dir: PathBuf,
+        /// The file or folder that is not there.
+        part: &'static str,
+    },
+    /// Another process runs on it.
+    #[error("'{0}' is in use by another process")]
+    InUse(PathBuf),
+    /// A later release wrote it.
+    #[error("'{dir}' has format {found}, and this release reads up to {FORMAT}")]
+    Newer {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// It belongs to another cluster.
+    #[error("'{dir}' belongs to cluster {found}, not to {wanted}")]
+    OtherCluster {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who asked.
+        wanted: String,
+    },
+    /// The manifest is no manifest.
+    #[error("'{0}/{MANIFEST}' is damaged: {1}")]
+    Damaged(PathBuf, serde_json::Error),
+    /// The file system refused.
+    #[error("failed to {step} '{path}': {source}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl DirectoryError {
+    fn io(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { step, path, source }
+    }
+
+    /// What the person in front of it can do.
+    #[must_use]
+    pub fn next_step(&self) -> String {
+        match self {
+            Self::NotInitialised(dir) => format!("run 'kes init --config init.yml {}' first", dir.display()),
+            Self::Exists(dir) => {
+                format!("start it with 'kes server {}', or choose another path", dir.display())
+            }
+            Self::Incomplete(_) | Self::MissingPart { .. } | Self::Damaged(..) => {
+                "restore the whole directory from its volume or backup; it is never initialised over".into()
+            }
+            Self::InUse(_) => "stop the other 'kes server' first; two must never share one directory".into(),
+            Self::Newer { .. } => "run the release that wrote it, or a later one".into(),
+            Self::OtherCluster { .. } => "mount the volume of this cluster, or name the other one".into(),
+            Self::Io { .. } => "check the path, its owner and its permissions".into(),
+        }
+    }
+}
+
+/// A data directory that this process holds alone, until it is dropped.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    manifest: Manifest,
+    _lock: File,
+}
+
+impl Directory {
+    /// Whether a complete directory is at `path`. Looks only for the manifest.
+    #[must_use]
+    pub fn is_initialised(path: &Path) -> bool {
+        path.join(MANIFEST).exists()
+    }
+
+    /// Makes sure that a directory can be made at `path`: nothing is there, or an empty folder.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Exists`] or [`DirectoryError::Incomplete`] when something is there.
+    pub fn check_absent(path: &Path) -> Result<(), DirectoryError> {
+        if Self::is_initialised(path) {
+            return Err(DirectoryError::Exists(path.into()));
+        }
+        match fs::read_dir(path) {
+            Ok(mut entries) => match entries.next() {
+                Some(_) => Err(DirectoryError::Incomplete(path.into())),
+                None => Ok(()),
+            },
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => Err(DirectoryError::Exists(path.into())),
+            Err(e) => Err(DirectoryError::io("read", path)(e)),
+        }
+    }
+
+    /// Makes a directory at `path`: `fill` writes everything but the manifest into a sibling, which takes its
+    /// place only when it is complete and synced, so a crash leaves nothing half made.
+    ///
+    /// # Errors
+    /// When something is there already, `fill` fails, or the file system refuses.
+    pub async fn create<E, F>(path: &Path, manifest: &Manifest, fill: F) -> Result<(), E>
+    where
+        E: From<DirectoryError>,
+        F: AsyncFnOnce(&Path) -> Result<(), E>,
+    {
+        Self::check_absent(path)?;
+        let mut staging = path.as_os_str().to_owned();
+        staging.push(".init");
+        let staging = PathBuf::from(staging);
+        if staging.exists() {
+            fs::remove_dir_all(&staging).map_err(DirectoryError::io("remove the unfinished", &staging))?;
+        }
+        make_private_dir(&staging)?;
+        let result = Self::fill_and_move(path, &staging, manifest, fill).await;
+        if result.is_err() {
+            let _ = fs::remove_dir_all(&staging);
+        }
+        result
+    }
+
+    async fn fill_and_move<E, F>(path: &Path, staging: &Path, manifest: &Manifest, fill: F) -> Result<(), E>
+    where
+        E: From<DirectoryError>,
+        F: AsyncFnOnce(&Path) -> Result<(), E>,
+    {
+        fill(staging).await?;
+        let text = serde_json::to_vec_pretty(manifest)
+            .map_err(|e| DirectoryError::Damaged(staging.into(), e))
+            .map_err(E::from)?;
+        let file = staging.join(MANIFEST);
+        write_synced(&file, &text).map_err(DirectoryError::io("write", &file))?;
+        sync_dir(staging).map_err(DirectoryError::io("sync", staging))?;
+        // an empty folder may be in the way: a mounted volume's
+        match fs::remove_dir(path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(DirectoryError::io("replace", path)(e).into()),
+        }
+        fs::rename(staging, path).map_err(DirectoryError::io("create", path))?;
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sync_dir(parent).map_err(DirectoryError::io("sync", parent))?;
+        Ok(())
+    }
+
+    /// Opens the directory at `path` and locks it.
+    ///
+    /// # Errors
+    /// When it is missing, in use, newer than this release, half a copy, or damaged.
+    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        let file = path.join(MANIFEST);
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(match Self::check_absent(path) {
+                    Ok(()) => DirectoryError::NotInitialised(path.into()),
+                    Err(incomplete) => incomplete,
+                });
+            }
+            Err(e) => return Err(DirectoryError::io("read", &file)(e)),
+        };
+        let manifest = parse(path, &text)?;
+        for part in ["log.redb", "records"] {
+            if !path.join(part).exists() {
+                return Err(DirectoryError::MissingPart { dir: path.into(), part });
+            }
+        }
+        Ok(Self { path: path.into(), manifest, _lock: lock(path)? })
+    }
+
+    /// Reads the manifest without locking.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn read_manifest(path: &Path) -> Result<Manifest, DirectoryError> {
+        let file = path.join(MANIFEST);
+        match fs::read(&file) {
+            Ok(text) => parse(path, &text),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(match Self::check_absent(path) {
+                Ok(()) => DirectoryError::NotInitialised(path.into()),
+                Err(incomplete) => incomplete,
+            }),
+            Err(e) => Err(DirectoryError::io("read", &file)(e)),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+}
+
+fn parse(path: &Path, text: &[u8]) -> Result<Manifest, DirectoryError> {
+    #[derive(Deserialize)]
+    struct Probe {
+        format: u32,
+    }
+    let damaged = |e| DirectoryError::Damaged(path.into(), e);
+    let Probe { format } = serde_json::from_slice(text).map_err(damaged)?;
+    if format > FORMAT {
+        return Err(DirectoryError::Newer { dir: path.into(), found: format });
+    }
+    serde_json::from_slice(text).map_err(damaged)
+}
+
+fn lock(path: &Path) -> Result<File, DirectoryError> {
+    let file = path.join(LOCK);
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&file)
+        .map_err(DirectoryError::io("open", &file))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DirectoryError::InUse(path.into())),
+        Err(e) => Err(DirectoryError::io("lock", &file)(e.into())),
+    }
+}
+
+fn make_private_dir(path: &Path) -> Result<(), DirectoryError> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(DirectoryError::io("create", path))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = File::options().create_new(true).write(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest { format: FORMAT, cluster_id: "c1".into(), member_id: 7, settings: serde_json::Value::Null }
+    }
+
+    async fn make(path: &Path) -> Result<(), DirectoryError> {
+        Directory::create(path, &manifest(), async |staging: &Path| {
+            fs::write(staging.join("log.redb"), b"").unwrap();
+            fs::create_dir(staging.join("records")).unwrap();
+            Ok(())
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_made_once_and_used_by_one_process() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("data");
+        assert!(matches!(Directory::open(&path), Err(DirectoryError::NotInitialised(_))));
+        make(&path).await.unwrap();
+        assert!(matches!(make(&path).await, Err(DirectoryError::Exists(_))));
+        let open = Directory::open(&path).unwrap();
+        assert_eq!(open.manifest(), &manifest());
+        assert!(matches!(Directory::open(&path), Err(DirectoryError::InUse(_))));
+        drop(open);
+        Directory::open(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_failed_creation_leaves_nothing_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("data");
+        let result: Result<(), DirectoryError> =
+            Directory::create(&path, &manifest(), async |_: &Path| Err(DirectoryError::InUse("x".into())))
+                .await;
+        assert!(result.is_err());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn half_a_copy_and_a_newer_format_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("data");
+        make(&path).await.unwrap();
+        fs::remove_dir(path.join("records")).unwrap();
+        assert!(matches!(Directory::open(&path), Err(DirectoryError::MissingPart { part: "records", .. })));
+        let newer = r#"{"format":2,"something":"else"}"#;
+        fs::write(path.join(MANIFEST), newer).unwrap();
+        assert!(matches!(Directory::open(&path), Err(DirectoryError::Newer { found: 2, .. })));
+        fs::remove_file(path.join(MANIFEST)).unwrap();
+        assert!(matches!(Directory::open(&path), Err(DirectoryError::Incomplete(_))));
+        assert!(matches!(make(&path).await, Err(DirectoryError::Incomplete(_))));
+    }
+}

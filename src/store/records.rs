@@ -1,0 +1,302 @@
+//! The records themselves, in an LSM tree (fjall), with the log position that they reflect.
+
+use std::{collections::HashMap, path::Path};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+
+use super::{Change, Kind, Outcome, RecordKey, change::Present};
+
+/// Memory for cached blocks, in bytes.
+const CACHE: u64 = 64 << 20;
+/// Size at which the newest records are written out as a table, in bytes.
+const MEMTABLE: u64 = 16 << 20;
+const APPLIED: &[u8] = b"applied";
+
+/// Why the records could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The engine could not do what was asked.
+    #[error("failed to {step} the records: {source}")]
+    Engine {
+        /// What was tried.
+        step: &'static str,
+        /// Why not.
+        source: fjall::Error,
+    },
+    /// The note of the log position is not readable.
+    #[error("failed to read the log position of the records: {0}")]
+    Damaged(String),
+}
+
+impl StoreError {
+    fn at(step: &'static str) -> impl FnOnce(fjall::Error) -> Self {
+        move |source| Self::Engine { step, source }
+    }
+
+    /// The note of the log position is not readable, because of `why`.
+    pub fn damaged(why: impl std::fmt::Display) -> Self {
+        Self::Damaged(why.to_string())
+    }
+
+    /// Whether the volume is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Engine { source: fjall::Error::Io(e), .. } if e.kind() == std::io::ErrorKind::StorageFull)
+    }
+}
+
+/// All records of this member. Cheap to clone; reads need no lock of ours.
+#[derive(Clone)]
+pub struct Records {
+    db: Database,
+    records: Keyspace,
+    meta: Keyspace,
+}
+
+impl Records {
+    /// Opens the records in `path`, creating the folder if it does not exist. Does not scan.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or written, or holds something else.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
+        let db = Database::builder(path)
+            .cache_size(CACHE)
+            .worker_threads(1)
+            .open()
+            .map_err(StoreError::at("open"))?;
+        let records = db.keyspace("records", options).map_err(StoreError::at("open"))?;
+        let meta =
+            db.keyspace("meta", || options().max_memtable_size(1 << 20)).map_err(StoreError::at("open"))?;
+        Ok(Self { db, records, meta })
+    }
+
+    /// The value of one record.
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub fn get(&self, key: &RecordKey) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.records.get(key.encode()).map_err(StoreError::at("read"))?.map(|value| value.to_vec()))
+    }
+
+    /// Calls `visit` with every record of `kind` in `enclave` whose name begins with `prefix`, ordered by name,
+    /// as they are at one moment, until it returns false.
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub fn visit(
+        &self,
+        kind: Kind,
+        enclave: &str,
+        prefix: &str,
+        mut visit: impl FnMut(RecordKey, &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        for entry in self.db.snapshot().prefix(&self.records, RecordKey::prefix(kind, enclave, prefix)) {
+            let (key, value) = entry.into_inner().map_err(StoreError::at("list"))?;
+            if let Some(key) = RecordKey::decode(&key)
+                && !visit(key, &value)
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies `changes` in order and notes `applied` as the log position reached, all or nothing.
+    /// The result is a function of the records and the changes alone.
+    ///
+    /// Not synced: the log is, and it is replayed from the position that is found at open.
+    ///
+    /// # Errors
+    /// When the volume cannot be read or written; then nothing was applied.
+    pub fn apply(&self, changes: &[Change], applied: &[u8]) -> Result<Vec<Outcome>, StoreError> {
+        let mut overlay = Overlay { records: &self.records, written: HashMap::new() };
+        let mut batch = self.db.batch();
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            let outcome = change.decide(&overlay)?;
+            if outcome == Outcome::Done {
+                match change {
+                    Change::Create { key, value } | Change::Put { key, value } => {
+                        batch.insert(&self.records, key.encode(), value.as_slice());
+                        overlay.written.insert(key.encode(), true);
+                    }
+                    Change::Delete { key } => {
+                        batch.remove(&self.records, key.encode());
+                        overlay.written.insert(key.encode(), false);
+                    }
+                    Change::DeleteEnclave { enclave } => {
+                        for key in overlay.all_of(enclave)? {
+                            batch.remove(&self.records, key.as_slice());
+                            overlay.written.insert(key, false);
+                        }
+                    }
+                }
+            }
+            outcomes.push(outcome);
+        }
+        batch.insert(&self.meta, APPLIED, applied);
+        batch.commit().map_err(StoreError::at("write"))?;
+        Ok(outcomes)
+    }
+
+    /// The log position that the records reflect, as `apply` was given it.
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub fn applied(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.meta.get(APPLIED).map_err(StoreError::at("read"))?.map(|value| value.to_vec()))
+    }
+
+    /// Makes everything applied so far survive a power cut. The log may be purged up to there afterwards.
+    ///
+    /// # Errors
+    /// When the volume cannot be written.
+    pub fn persist(&self) -> Result<(), StoreError> {
+        self.db.persist(PersistMode::SyncAll).map_err(StoreError::at("sync"))
+    }
+}
+
+/// All records as they were at one moment. Costs nothing to take; keeps old versions on disk while it lives.
+#[derive(Clone)]
+pub struct Copy {
+    at: fjall::Snapshot,
+    records: Keyspace,
+}
+
+impl std::fmt::Debug for Copy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Copy")
+    }
+}
+
+impl Records {
+    /// Takes a copy.
+    #[must_use]
+    pub fn copy(&self) -> Copy {
+        Copy { at: self.db.snapshot(), records: self.records.clone() }
+    }
+
+    /// Becomes what `copy` is, and notes `applied` as the log position, all or nothing.
+    ///
+    /// # Errors
+    /// When a volume cannot be read or written; then nothing was changed.
+    pub fn replace(&self, copy: &Copy, applied: &[u8]) -> Result<(), StoreError> {
+        let mut batch = self.db.batch();
+        for entry in self.records.iter() {
+            batch.remove(&self.records, entry.key().map_err(StoreError::at("list"))?);
+        }
+        for entry in copy.at.iter(&copy.records) {
+            let (key, value) = entry.into_inner().map_err(StoreError::at("copy"))?;
+            batch.insert(&self.records, key, value);
+        }
+        batch.insert(&self.meta, APPLIED, applied);
+        batch.commit().map_err(StoreError::at("write"))?;
+        self.persist()
+    }
+}
+
+/// The records as they are after the changes of this batch so far.
+struct Overlay<'a> {
+    records: &'a Keyspace,
+    written: HashMap<Vec<u8>, bool>,
+}
+
+impl Overlay<'_> {
+    /// The enclave and everything in it.
+    fn all_of(&self, enclave: &str) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut keys = vec![RecordKey::of_cluster(Kind::Enclave, enclave).encode()];
+        for kind in Kind::OF_ENCLAVE {
+            let prefix = RecordKey::prefix(kind, enclave, "");
+            for entry in self.records.prefix(&prefix) {
+                keys.push(entry.key().map_err(StoreError::at("list"))?.to_vec());
+            }
+            keys.extend(self.written.keys().filter(|key| key.starts_with(&prefix)).cloned());
+        }
+        Ok(keys)
+    }
+}
+
+impl Present for Overlay<'_> {
+    type Error = StoreError;
+    fn present(&self, key: &RecordKey) -> Result<bool, StoreError> {
+        let key = key.encode();
+        match self.written.get(&key) {
+            Some(&present) => Ok(present),
+            None => self.records.contains_key(key).map_err(StoreError::at("read")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enclave(name: &str) -> Change {
+        Change::Create { key: RecordKey::of_cluster(Kind::Enclave, name), value: vec![9] }
+    }
+
+    fn create(enclave: &str, name: &str, value: u8) -> Change {
+        Change::Create { key: RecordKey::of_enclave(Kind::Key, enclave, name), value: vec![value] }
+    }
+
+    fn names(records: &Records, enclave: &str, prefix: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        records
+            .visit(Kind::Key, enclave, prefix, |key, _| {
+                names.push(key.name);
+                true
+            })
+            .unwrap();
+        names
+    }
+
+    #[test]
+    fn create_never_overwrites_not_even_within_one_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        let outcomes =
+            records.apply(&[enclave("e"), create("e", "k", 1), create("e", "k", 2)], b"1").unwrap();
+        assert_eq!(outcomes, [Outcome::Done, Outcome::Done, Outcome::Exists]);
+        assert_eq!(records.apply(&[create("e", "k", 3)], b"2").unwrap(), [Outcome::Exists]);
+        let key = RecordKey::of_enclave(Kind::Key, "e", "k");
+        assert_eq!(records.get(&key).unwrap(), Some(vec![1]));
+    }
+
+    #[test]
+    fn records_and_log_position_are_there_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        assert_eq!(records.applied().unwrap(), None);
+        records.apply(&[enclave("e"), create("e", "b", 1), create("e", "a", 2)], b"7").unwrap();
+        records.persist().unwrap();
+        drop(records);
+        let records = Records::open(dir.path()).unwrap();
+        assert_eq!(records.applied().unwrap().as_deref(), Some(&b"7"[..]));
+        assert_eq!(names(&records, "e", ""), ["a", "b"]);
+        assert_eq!(names(&records, "e", "b"), ["b"]);
+    }
+
+    #[test]
+    fn deleting_an_enclave_removes_its_records_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        records
+            .apply(&[enclave("e"), enclave("e2"), create("e", "a", 1), create("e2", "b", 2)], b"1")
+            .unwrap();
+        let outcomes = records
+            .apply(
+                &[
+                    create("e", "late", 3),
+                    Change::DeleteEnclave { enclave: "e".into() },
+                    create("e", "after", 4),
+                ],
+                b"2",
+            )
+            .unwrap();
+        assert_eq!(outcomes, [Outcome::Done, Outcome::Done, Outcome::NoEnclave]);
+        assert!(names(&records, "e", "").is_empty());
+        assert_eq!(names(&records, "e2", ""), ["b"]);
+    }
+}

@@ -1,0 +1,1 @@
+//! The room `upstream`, see `docs/design/rooms.md`.
