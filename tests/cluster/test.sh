@@ -7,11 +7,16 @@ began=$SECONDS
 (cd "$repo" && cargo build --bin kes --example minio-operator-standin)
 target=${CARGO_TARGET_DIR:-$repo/target}
 export KES_BINARY=$target/debug/kes STANDIN_BINARY=$target/debug/examples/minio-operator-standin
+FAILURE_FILE=$(mktemp)
+export FAILURE_FILE
+trap 'rm -f "$FAILURE_FILE"' EXIT
 code=0
 "$repo/tests/demo/demo.sh" || code=$?
 if [ $code != 0 ]; then
   "$repo/tests/demo/logs.sh" || true
 fi
 "$repo/tests/demo/down.sh" || code=1
+# at the end, where a person or a CI that keeps the last lines looks first
+cat "$FAILURE_FILE"
 echo "test-cluster: exit code $code after $((SECONDS - began)) s"
 exit $code

@@ -14,6 +14,8 @@ fail() {
   echo "FAILED: $1" >&2
   [ -z "${2:-}" ] || echo "  why:  $2" >&2
   echo "  next: ${3:-${NEXT:-read the state below; the cluster is left running for a look}}" >&2
+  # whoever prints more after this can end with the reason (FAILURE_FILE)
+  [ -z "${FAILURE_FILE:-}" ] || printf 'FAILED: %s\n  why:  %s\n' "$1" "${2:-see above}" > "$FAILURE_FILE"
   diagnose >&2
   exit 1
 }
@@ -92,6 +94,14 @@ reads_back() {
   local got
   got=$(digest_of "$1") || { echo "the read fails: $got"; return 1; }
   [ "$got" = "$2" ] || { echo "what is read is not what was written"; return 1; }
+}
+
+# takes_writes: MinIO has the drives that a write needs
+takes_writes() {
+  local answer
+  answer=$(in_pod kt ask "http://minio.$TENANT_NS.svc.cluster.local/minio/health/cluster") || true
+  echo "/minio/health/cluster answers ${answer:0:200}"
+  case $answer in 200*) ;; *) return 1 ;; esac
 }
 
 # found MARKER: number of files in all volumes of the tenant that contain it

@@ -100,7 +100,9 @@ key_answers() { in_pod timeout 20 mc --json admin kms key status t $KEY | jq -e 
 await 30 "MinIO's answer about the key" key_answers
 ok "the key exists: MinIO encrypts and decrypts with $KEY"
 
-in_pod mc --quiet mb t/$SEALED t/$OPEN >/dev/null
+# servers that were restarted together say Ready some seconds before they find each other's drives
+await 90 "MinIO to take writes" takes_writes
+await 30 "the buckets to be made" in_pod mc --quiet mb --ignore-existing t/$SEALED t/$OPEN
 in_pod mc --quiet encrypt set sse-kms $KEY t/$SEALED >/dev/null
 in_pod mc --json encrypt info t/$SEALED | grep -q "$KEY" || fail "the bucket is not set to sse-kms with $KEY" "$(in_pod mc encrypt info t/$SEALED 2>&1)"
 ok "bucket $SEALED is set to sse-kms with $KEY"
