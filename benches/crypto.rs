@@ -40,7 +40,8 @@ fn main() {
     measure("expand a key", || Key::new(SecretKey::generate(&System), Some(Algorithm::Aes256Gcm)));
     let allow =
         ["/v1/key/create/*", "/v1/key/generate/*", "/v1/key/decrypt/*", "/v1/status"].map(String::from);
-    let policy = kes::api::message::Policy { allow: allow.into(), deny: vec!["/v1/key/*/internal*".into()] };
+    let deny = vec!["/v1/key/*/internal*".into()];
+    let policy = kes::api::message::Policy { allow: allow.into(), deny, ..Default::default() };
     let policy = Policy::compile(&policy).unwrap();
     measure("decide by a policy of 5 patterns", || policy.decide("/v1/key/decrypt/my-key"));
 }

@@ -7,44 +7,73 @@
 //! ! Error: no client …      a line on standard error; others are standard output
 //! ? 1                       the exit code, unless it is 0
 //! ```
-//! Identities, API keys, times and the version are replaced by their names in angle brackets, and `%` ends output that
-//! has no newline. `KES_UPDATE=1 cargo test --test cli` writes what the commands print now. Sessions in `live/` have a server.
+//! Identities, API keys, times, the version, the session's directory and free ports are replaced by their names in angle
+//! brackets, and `%` ends output that has no newline. `KES_UPDATE=1 cargo test --test cli` writes what the commands print
+//! now. Sessions in `live/` have a server. Others may start one in the background: it ends with the session, and
+//! `wait-for TEXT FILE` (in `tools/`) waits until it has said something.
 
 #![expect(clippy::unwrap_used, reason = "a test says what is wrong by ending")]
 
 use std::{
+    cell::RefCell,
     fs,
     net::TcpListener,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Mutex,
     time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 const UNSEAL: &str = "dzbJd+OH71qeASPi7FUrNu7LKHhLl06Ylpu0V8gfBPg=";
 
 struct Shell {
     dir: tempfile::TempDir,
     environment: Vec<(&'static str, String)>,
+    /// The process groups of all commands so far: what they left in the background ends with the session.
+    groups: RefCell<Vec<Pid>>,
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        for group in self.groups.borrow().iter() {
+            // nearly all are gone by now
+            let _ = kill_process_group(*group, Signal::KILL);
+        }
+    }
 }
 
 impl Shell {
     fn new() -> Self {
         let binary = Path::new(env!("CARGO_BIN_EXE_kes")).parent().unwrap();
-        let path = format!("{}:/usr/bin:/bin", binary.display());
-        Self { dir: tempfile::tempdir().unwrap(), environment: vec![("PATH", path)] }
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/tools");
+        let path = format!("{}:{}:/usr/bin:/bin", binary.display(), tools.display());
+        let dir = tempfile::tempdir().unwrap();
+        let tmp = dir.path().join(".tmp");
+        fs::create_dir(&tmp).unwrap();
+        let environment = vec![("PATH", path), ("TMPDIR", tmp.display().to_string())];
+        Self { dir, environment, groups: RefCell::default() }
     }
 
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", line]).current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.process_group(0);
         command
     }
 
     fn run(&self, line: &str) -> String {
-        let output = self.command(line).output().unwrap();
-        let stdout = normalise(&String::from_utf8(output.stdout).unwrap());
-        let stderr = normalise(&String::from_utf8(output.stderr).unwrap());
+        let child = self.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        self.groups.borrow_mut().push(Pid::from_child(&child));
+        let output = child.wait_with_output().unwrap();
+        let normalise = |text: Vec<u8>| {
+            let text = String::from_utf8(text).unwrap();
+            normalise(&text.replace(&self.dir.path().display().to_string(), "<dir>"))
+        };
+        let (stdout, stderr) = (normalise(output.stdout), normalise(output.stderr));
         let mut text = format!("$ {line}\n{stdout}");
         if !stdout.is_empty() && !stdout.ends_with('\n') {
             text += "%\n";
@@ -101,6 +130,12 @@ fn normalise(text: &str) -> String {
         } else if let Some(length) = time(&rest) {
             out += "<time>";
             rest.drain(..length);
+        } else if let Some(length) = free_port(&rest) {
+            out += "127.0.0.1:<port>";
+            rest.drain(..length);
+        } else if rest.starts_with("kes-dev-") && rest.len() >= 14 {
+            out += "kes-dev-<random>";
+            rest.drain(..14);
         } else {
             let next = rest.chars().next().map_or(1, char::len_utf8);
             let step = run.max(if rest.starts_with("20") { 2 } else { next });
@@ -109,6 +144,13 @@ fn normalise(text: &str) -> String {
         }
     }
     out
+}
+
+/// Length of an address whose port the operating system chose.
+fn free_port(text: &str) -> Option<usize> {
+    let port = text.strip_prefix("127.0.0.1:")?;
+    let digits = port.len() - port.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    (digits == 5).then_some("127.0.0.1:".len() + digits)
 }
 
 /// Length of the point in time that `text` begins with: `2026-11-21 22:34:47` or RFC 3339.
@@ -152,10 +194,32 @@ fn check(file: &Path, shell: &Shell) -> Option<String> {
     })
 }
 
+/// Runs the sessions of a folder, a few at a time, and tells all differences.
+fn run_all(folder: &str, session: impl Fn(&Path) -> Option<String> + Sync) {
+    let files = Mutex::new(sessions(folder));
+    let wrong = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                loop {
+                    let Some(file) = files.lock().unwrap().pop() else { return };
+                    wrong.lock().unwrap().extend(session(&file));
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
 #[test]
 fn commands_without_a_server_print_what_their_sessions_say() {
-    let wrong: Vec<_> = sessions("local").iter().filter_map(|file| check(file, &Shell::new())).collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    run_all("local", |file| check(file, &Shell::new()));
+}
+
+#[test]
+fn commands_with_a_server_print_what_their_sessions_say() {
+    run_all("live", live);
 }
 
 /// A server that ends with the test.
@@ -166,12 +230,6 @@ impl Drop for Server {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-#[test]
-fn commands_with_a_server_print_what_their_sessions_say() {
-    let wrong: Vec<_> = sessions("live").iter().filter_map(|file| live(file)).collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
 fn live(file: &Path) -> Option<String> {
@@ -208,7 +266,7 @@ fn live(file: &Path) -> Option<String> {
         assert!(Instant::now() < deadline, "the server does not answer: {}", log());
         std::thread::sleep(Duration::from_millis(50));
     }
-    let wrong = check(file, &shell).map(|text| text.replace(&port.to_string(), "<port>"));
+    let wrong = check(file, &shell);
     drop(server);
     wrong
 }

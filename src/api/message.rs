@@ -3,10 +3,19 @@
 //! Bytes are base64 (RFC 4648 §4), times RFC 3339 in UTC. Messages that carry key material redact themselves:
 //! they have no `Debug`.
 
+mod log;
+mod policy;
+mod secret;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EnclaveName, Identity, KeyName, PolicyName};
+use super::{EnclaveName, Identity, KeyName};
+pub use log::{AuditEvent, AuditRequest, AuditResponse, ErrorEvent};
+pub use policy::{
+    AssignPolicy, Generation, KeyedPolicy, KeyedSelf, Matching, Policy, PolicyBody, PolicyInfo, SelfInfo,
+};
+pub use secret::{CreateSecret, Secret, SecretEntry, SecretInfo};
 
 /// Bytes that travel as base64; `null` and a missing field are empty. Wiped when dropped, since many are secret.
 #[derive(Clone, Default, Eq, PartialEq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
@@ -140,58 +149,26 @@ pub struct Decrypt {
     pub context: Base64,
 }
 
+/// `PUT /v1/key/hmac/<k>`.
+#[derive(Default, Deserialize, Serialize)]
+pub struct Hmac {
+    /// What to authenticate.
+    #[serde(default)]
+    pub message: Base64,
+}
+
+/// Reply of HMAC.
+#[derive(Deserialize, Serialize)]
+pub struct Mac {
+    /// HMAC-SHA-256 of the message: 32 bytes.
+    pub hmac: Base64,
+}
+
 /// Reply of decrypt.
 #[derive(Deserialize, Serialize)]
 pub struct Plaintext {
     /// The plaintext.
     pub plaintext: Base64,
-}
-
-/// `POST /v1/policy/assign/<p>`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct AssignPolicy {
-    /// Who gets the policy.
-    pub identity: Identity,
-}
-
-/// `POST /v1/policy/write/<p>`. Old SDKs send `Allow`, `Deny`, `null` and an extra `Info` (contract §3.1).
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
-pub struct Policy {
-    /// Patterns of paths that are permitted.
-    #[serde(default, alias = "Allow", deserialize_with = "null_is_empty")]
-    pub allow: Vec<String>,
-    /// Patterns of paths that are refused; deny wins.
-    #[serde(default, alias = "Deny", deserialize_with = "null_is_empty")]
-    pub deny: Vec<String>,
-}
-
-/// `GET /v1/policy/read/<p>`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct PolicyBody {
-    /// Patterns of paths that are permitted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub allow: Vec<String>,
-    /// Patterns of paths that are refused; deny wins.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub deny: Vec<String>,
-    /// When it was last written.
-    pub created_at: Timestamp,
-    /// Who wrote it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub created_by: String,
-}
-
-/// `GET /v1/policy/describe/<p>` and one line of a policy listing.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct PolicyInfo {
-    /// Name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<PolicyName>,
-    /// When it was last written.
-    pub created_at: Timestamp,
-    /// Who wrote it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub created_by: String,
 }
 
 /// `GET /v1/identity/describe/<i>`.
@@ -208,26 +185,6 @@ pub struct IdentityInfo {
     /// Who assigned it, or empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub created_by: String,
-}
-
-/// `GET /v1/identity/self/describe` in the shape of KES v0.22.3.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct SelfInfo {
-    /// The caller.
-    pub identity: Identity,
-    /// Whether it is the enclave's admin.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub admin: bool,
-    /// Name of its policy, or empty.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub policy_name: String,
-    /// When it was assigned.
-    pub created_at: Timestamp,
-    /// Who assigned it, or empty.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub created_by: String,
-    /// The policy itself; for an admin only a zero `created_at`.
-    pub policy: PolicyBody,
 }
 
 /// `POST /v1/enclave/create/<e>`.
@@ -336,10 +293,6 @@ impl<'de> Deserialize<'de> for Base64 {
     }
 }
 
-fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    Ok(Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default())
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn is_false(value: &bool) -> bool {
     !value
@@ -348,15 +301,6 @@ fn is_false(value: &bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_policy_of_the_old_go_sdk_is_read() {
-        let body =
-            r#"{"Allow":["/v1/key/*"],"Deny":null,"Info":{"name":"","created_at":"0001-01-01T00:00:00Z"}}"#;
-        let policy: Policy = serde_json::from_str(body).unwrap();
-        assert_eq!(policy.allow, ["/v1/key/*"]);
-        assert!(policy.deny.is_empty());
-    }
 
     #[test]
     fn null_and_missing_bytes_are_empty() {

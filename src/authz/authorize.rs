@@ -168,6 +168,7 @@ mod tests {
         let policy = Policy::compile(&message::Policy {
             allow: vec!["/v1/key/*/x".into()],
             deny: vec!["/v1/key/delete/*".into()],
+            ..message::Policy::default()
         })
         .unwrap();
         let refuse = |rule| Err(Denied { rule });

@@ -10,6 +10,12 @@
 //!
 //! A pattern matches the whole path or nothing. The difference from Go: a malformed pattern is an error when it is
 //! parsed, where Go, and so KES, lets it silently never match, also in a deny list.
+//!
+//! Later KES knows only a `*` at the end, which matches any rest, also beyond `/`; all else is literal. A policy asks for
+//! that meaning explicitly ([`Matching::Prefix`]), and then a `*` elsewhere is an error, where KES lets it silently never
+//! match.
+
+use crate::api::message::Matching;
 
 /// A parsed pattern.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,6 +28,8 @@ enum Form {
     Exact(Box<str>),
     /// One `*`, at the end.
     Prefix(Box<str>),
+    /// One `*`, at the end, that also matches `/`.
+    Rest(Box<str>),
     Glob(Box<[Token]>),
 }
 
@@ -61,19 +69,34 @@ pub enum Flaw {
     /// A `\` with nothing after it.
     #[error("'\\' escapes nothing")]
     LooseEscape,
+    /// A `*` before the end of a prefix pattern.
+    #[error("'*' is only allowed at the end of a pattern that matches by prefix")]
+    InnerStar,
 }
 
 impl Pattern {
-    /// Parses `text`.
+    /// Parses `text`, which means what `matching` says.
     ///
     /// # Errors
     /// The first flaw and its position.
-    pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let tokens = Parser { text, at: 0 }.tokens().map_err(|(position, flaw)| PatternError {
-            pattern: text.into(),
-            position,
-            flaw,
-        })?;
+    pub fn parse(text: &str, matching: Matching) -> Result<Self, PatternError> {
+        match matching {
+            Matching::Glob => Self::glob(text),
+            Matching::Prefix => Self::prefix(text),
+        }
+        .map_err(|(position, flaw)| PatternError { pattern: text.into(), position, flaw })
+    }
+
+    fn prefix(text: &str) -> Parsed<Self> {
+        let (literal, is_open) = text.strip_suffix('*').map_or((text, false), |literal| (literal, true));
+        if let Some(position) = literal.find('*') {
+            return Err((position, Flaw::InnerStar));
+        }
+        Ok(Self(if is_open { Form::Rest(literal.into()) } else { Form::Exact(literal.into()) }))
+    }
+
+    fn glob(text: &str) -> Parsed<Self> {
+        let tokens = Parser { text, at: 0 }.tokens()?;
         Ok(Self(match &*tokens {
             [] => Form::Exact("".into()),
             [Token::Literal(text)] => Form::Exact(text.clone()),
@@ -88,6 +111,7 @@ impl Pattern {
     pub fn matches(&self, path: &str) -> bool {
         match &self.0 {
             Form::Exact(text) => **text == *path,
+            Form::Rest(text) => path.starts_with(&**text),
             Form::Prefix(text) => path.strip_prefix(&**text).is_some_and(|rest| !rest.contains('/')),
             Form::Glob(tokens) => matches(tokens, path),
         }
@@ -223,6 +247,35 @@ impl Parser<'_> {
 mod tests {
     use super::*;
 
+    fn glob(text: &str) -> Result<Pattern, PatternError> {
+        Pattern::parse(text, Matching::Glob)
+    }
+
+    #[test]
+    fn a_prefix_pattern_means_what_it_means_to_later_kes() {
+        let prefix = |text| Pattern::parse(text, Matching::Prefix);
+        for (pattern, path, want) in [
+            ("/v1/*", "/v1/status", true),
+            ("/v1/*", "/v1/key/describe/x", true),
+            ("/v1/*", "/v1/", true),
+            ("/v1/*", "/v2/", false),
+            ("/v1/key/create/my-*", "/v1/key/create/my-", true),
+            ("/v1/key/create/my-*", "/v1/key/create/your-", false),
+            ("*", "/anything/at/all", true),
+            ("/v1/status", "/v1/status", true),
+            ("/v1/status", "/v1/status/", false),
+            ("/v1/statu?", "/v1/status", false),
+            ("/v1/[s]tatus", "/v1/status", false),
+            ("", "/v1/status", false),
+        ] {
+            assert_eq!(prefix(pattern).unwrap().matches(path), want, "{pattern:?} on {path:?}");
+        }
+        for (pattern, position) in [("/v1/*/x", 4), ("**", 0), ("/v1/key/*/*", 8)] {
+            let error = prefix(pattern).unwrap_err();
+            assert_eq!((error.position, error.flaw), (position, Flaw::InnerStar), "{pattern}");
+        }
+    }
+
     #[test]
     fn patterns_mean_what_they_mean_to_go() {
         for (pattern, path, want) in [
@@ -297,10 +350,10 @@ mod tests {
             ("/v1/key/describe/app-1", "/v1/key/describe/app-1 ", false),
         ] {
             if pattern == "[a-c-]" {
-                assert!(Pattern::parse(pattern).is_err());
+                assert!(glob(pattern).is_err());
                 continue;
             }
-            assert_eq!(Pattern::parse(pattern).unwrap().matches(path), want, "{pattern:?} on {path:?}");
+            assert_eq!(glob(pattern).unwrap().matches(path), want, "{pattern:?} on {path:?}");
         }
     }
 
@@ -324,11 +377,11 @@ mod tests {
             ("[\\", 1, Flaw::LooseEscape),
             ("*a[", 2, Flaw::OpenClass),
         ] {
-            let error = Pattern::parse(pattern).unwrap_err();
+            let error = glob(pattern).unwrap_err();
             assert_eq!((error.position, error.flaw), (position, flaw), "{pattern:?}");
         }
         assert_eq!(
-            Pattern::parse("/v1/[").unwrap_err().to_string(),
+            glob("/v1/[").unwrap_err().to_string(),
             "pattern '/v1/[' is malformed at byte 4: '[' is never closed"
         );
     }
@@ -338,13 +391,13 @@ mod tests {
         for (pattern, fast) in
             [("/v1/status", true), ("/v1/key/create/*", true), ("*", true), ("/v1/*/x", false)]
         {
-            assert_eq!(!matches!(Pattern::parse(pattern).unwrap().0, Form::Glob(_)), fast, "{pattern}");
+            assert_eq!(!matches!(glob(pattern).unwrap().0, Form::Glob(_)), fast, "{pattern}");
         }
     }
 
     #[test]
     fn a_hostile_pattern_takes_no_longer_than_the_product_of_lengths() {
-        let pattern = Pattern::parse(&("*a".repeat(40) + "b")).unwrap();
+        let pattern = glob(&("*a".repeat(40) + "b")).unwrap();
         assert!(!pattern.matches(&"a".repeat(4000)));
     }
 }

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::pattern::{Pattern, PatternError};
-use crate::api::{ApiError, Fault, message};
+use crate::api::{
+    ApiError, Fault,
+    message::{self, Matching},
+};
 
 /// Patterns of paths that are permitted and refused.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -52,7 +55,9 @@ impl Policy {
     /// # Errors
     /// The first malformed pattern; KES accepts those, and lets them never match.
     pub fn compile(policy: &message::Policy) -> Result<Self, PolicyError> {
-        Ok(Self { allow: compile(List::Allow, &policy.allow)?, deny: compile(List::Deny, &policy.deny)? })
+        let message::Policy { allow, deny, matching } = policy;
+        let compile = |list, texts: &[String]| compile(list, texts, *matching);
+        Ok(Self { allow: compile(List::Allow, allow)?, deny: compile(List::Deny, deny)? })
     }
 
     /// Decides about `path`: deny wins over allow, and what is not allowed is denied.
@@ -66,11 +71,13 @@ impl Policy {
     }
 }
 
-fn compile(list: List, texts: &[String]) -> Result<Vec<Pattern>, PolicyError> {
+fn compile(list: List, texts: &[String], matching: Matching) -> Result<Vec<Pattern>, PolicyError> {
     texts
         .iter()
         .enumerate()
-        .map(|(index, text)| Pattern::parse(text).map_err(|error| PolicyError { list, index, error }))
+        .map(|(index, text)| {
+            Pattern::parse(text, matching).map_err(|error| PolicyError { list, index, error })
+        })
         .collect()
 }
 
@@ -95,7 +102,7 @@ mod tests {
 
     fn policy(allow: &[&str], deny: &[&str]) -> message::Policy {
         let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        message::Policy { allow: texts(allow), deny: texts(deny) }
+        message::Policy { allow: texts(allow), deny: texts(deny), matching: Matching::Glob }
     }
 
     #[test]
@@ -115,6 +122,16 @@ mod tests {
             assert_eq!(policy.decide(path), want, "{path}");
         }
         assert_eq!(Policy::EMPTY.decide("/v1/status"), Decision::Deny(None));
+    }
+
+    #[test]
+    fn a_policy_that_matches_by_prefix_reaches_beyond_slashes_and_only_then() {
+        let globs = policy(&["/v1/*"], &["/v1/key/delete/*"]);
+        let prefixes = message::Policy { matching: Matching::Prefix, ..globs.clone() };
+        let decide = |policy, path| Policy::compile(policy).unwrap().decide(path);
+        assert_eq!(decide(&globs, "/v1/key/create/x"), Decision::Deny(None));
+        assert_eq!(decide(&prefixes, "/v1/key/create/x"), Decision::Allow(0));
+        assert_eq!(decide(&prefixes, "/v1/key/delete/x"), Decision::Deny(Some(0)));
     }
 
     #[test]

@@ -166,7 +166,8 @@ fn write_pair(pair: &PemPair, key: &Path, certificate: &Path, force: bool) -> Re
         .map_err(|error| Failure::write("certificate", certificate, &error))
 }
 
-fn write(path: &Path, text: &[u8], mode: u32, force: bool) -> std::io::Result<()> {
+/// Writes and syncs a file; without `force` only where none is.
+pub(super) fn write(path: &Path, text: &[u8], mode: u32, force: bool) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).mode(mode);
     if force {

@@ -107,6 +107,9 @@ struct Enclave {
 struct Policy {
     allow: Option<Vec<String>>,
     deny: Option<Vec<String>>,
+    /// `glob` as in KES v0.22.3, or `prefix` as in later KES.
+    #[serde(rename = "match")]
+    matching: message::Matching,
     identities: Option<Vec<String>>,
 }
 
@@ -245,8 +248,9 @@ fn enclave_plan(
     let mut policies = Vec::new();
     for (policy_name, policy) in policy.unwrap_or_default() {
         let at = format!("{at}: policy '{policy_name}'");
-        let Policy { allow, deny, identities } = policy;
-        let rules = message::Policy { allow: allow.unwrap_or_default(), deny: deny.unwrap_or_default() };
+        let Policy { allow, deny, matching, identities } = policy;
+        let (allow, deny) = (allow.unwrap_or_default(), deny.unwrap_or_default());
+        let rules = message::Policy { allow, deny, matching };
         authz::Policy::compile(&rules)
             .map_err(|error| invalid(format!("{at}: {error}"), "Correct the pattern."))?;
         let mut members = Vec::new();

@@ -7,6 +7,7 @@
 //!           └─ usage ─► stderr, exit 2
 //! ```
 
+mod addresses;
 mod completion;
 mod connect;
 mod duration;
@@ -20,7 +21,9 @@ mod key;
 mod operator;
 mod policy;
 mod server;
+mod server_banner;
 mod server_config;
+mod server_dev;
 mod settings;
 mod status;
 mod terminal;

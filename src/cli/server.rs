@@ -2,14 +2,18 @@
 
 use std::{
     io::Write,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::SocketAddr,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
 };
 
 use super::{
+    addresses,
     failure::Failure,
+    server_banner::Banner,
     server_config::{self, Flags, Resolved, ServerConfig},
+    server_dev,
     settings::{self, Settings},
     terminal::Color,
 };
@@ -25,22 +29,29 @@ use crate::{
 
 /// Start a server
 #[derive(clap::Args)]
+#[command(after_help = "\
+Signals: SIGTERM and SIGINT stop the server cleanly, within 15 s: requests in flight are answered, everything is on disk.
+SIGHUP reads the certificate and its key again at once; changed files are noticed anyway, within 10 s.
+The log goes to standard error; KES_LOG sets its level [default: info].")]
 pub(super) struct Server {
-    /// Address of the key API
+    /// Address of the key API [default: what 'kes init' was told, else 0.0.0.0:7373]
     #[arg(long, value_name = "IP:PORT", value_parser = settings::address)]
     addr: Option<SocketAddr>,
-    /// Configuration file
+    /// Configuration file; what it says wins over what 'kes init' was told
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// PEM file with the private key for TLS
+    /// PEM file with the private key for TLS [default: what 'kes init' was told]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// PEM file with the certificate for TLS
+    /// PEM file with the certificate for TLS, with a DNS name or an IP address in it [default: what 'kes init' was told]
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// Whether chains of client certificates are verified; only 'off' is supported
-    #[arg(long, value_enum, value_name = "on|off")]
+    /// Whether chains of client certificates are verified; only 'off' is supported [default: off]
+    #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
     auth: Option<Auth>,
+    /// Start a server for a try-out: everything is made on the spot, an API key is printed, and all is gone at the end
+    #[arg(long)]
+    dev: bool,
     /// Data directory, as 'kes init' makes it
     dir: Option<PathBuf>,
 }
@@ -49,6 +60,24 @@ pub(super) struct Server {
 enum Auth {
     On,
     Off,
+}
+
+/// What the operating system tells a server, listened for from the start.
+pub(super) struct Signals {
+    shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
+    reload: server::Reload,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = || Ok(Self { shutdown: server::termination()?, reload: server::Reload::on_hangup()? });
+        listen().map_err(|error: std::io::Error| {
+            Failure::new(
+                format!("failed to listen for signals: {error}"),
+                "Raise the limit of open files ('ulimit -n') and try again.",
+            )
+        })
+    }
 }
 
 impl Server {
@@ -60,20 +89,31 @@ impl Server {
     }
 
     async fn serve(self, memory: MemoryLock) -> Result<(), Failure> {
-        let Self { addr, config, key, cert, auth, dir } = self;
+        let Self { addr, config, key, cert, auth, dev, dir } = self;
         if auth == Some(Auth::On) {
             return Err(Failure::new(
                 "'--auth on' is not supported",
                 "Clients are known by their key, which is always checked; leave the flag out to go on without chains.",
             ));
         }
+        if dev {
+            refuse_with_dev(&[
+                ("--config", config.as_deref()),
+                ("--key", key.as_deref()),
+                ("--cert", cert.as_deref()),
+                ("DIR", dir.as_deref()),
+            ])?;
+            telemetry::init().map_err(|error| Failure::sentence(&error.to_string()))?;
+            return server_dev::serve(addr, memory, Signals::listen()?).await;
+        }
         let Some(dir) = dir else {
             return Err(Failure::new(
                 "no data directory specified",
-                "Name it: 'kes server DIR'; 'kes init --config init.yml DIR' makes one.",
+                "Name it: 'kes server DIR'; 'kes init --config init.yml DIR' makes one. For a try-out: 'kes server --dev'.",
             ));
         };
         telemetry::init().map_err(|error| Failure::sentence(&error.to_string()))?;
+        let signals = Signals::listen()?;
         let file = config.as_deref().map(read).transpose()?;
         let kept = if Directory::is_initialised(&dir) { kept(&dir)? } else { Settings::default() };
         let flags = Flags { address: addr, key, cert };
@@ -84,8 +124,6 @@ impl Server {
         let Resolved { address, health, key, certificate, unseal, await_bootstrap, audit } =
             server_config::resolve(flags, file, kept)?;
         let (seal, ..) = unseal.provider()?;
-        let shutdown = server::termination()
-            .map_err(|error| Failure::new(format!("failed to listen for signals: {error}"), ""))?;
         let service = Service::open(Setup {
             dir,
             seal,
@@ -97,6 +135,46 @@ impl Server {
         .await?;
         let audit = if audit { AuditLog::new(Stdout) } else { Ok(AuditLog::none()) }
             .map_err(|error| Failure::new(format!("failed to start the audit log: {error}"), ""))?;
+        let running = Running { address, health, certificate, key, service, audit, memory, signals };
+        running
+            .serve(|address, locked| {
+                let endpoints = addresses::endpoints(address);
+                Banner { color: Color::Auto, endpoints: &endpoints, locked, development: None }.text()
+            })
+            .await
+    }
+}
+
+/// A development server makes what these would name.
+fn refuse_with_dev(given: &[(&str, Option<&Path>)]) -> Result<(), Failure> {
+    let Some((name, _)) = given.iter().find(|(_, value)| value.is_some()) else { return Ok(()) };
+    Err(Failure::usage(
+        format!(
+            "'--dev' and {name} exclude each other: a development server makes its own keys and certificate"
+        ),
+        format!(
+            "Leave out {name}, or leave out '--dev' to start a server that keeps its keys: 'kes server DIR'."
+        ),
+    ))
+}
+
+/// A server whose service is open: the rest is the same for all.
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) health: Option<SocketAddr>,
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) service: Service,
+    pub(super) audit: AuditLog,
+    pub(super) memory: MemoryLock,
+    pub(super) signals: Signals,
+}
+
+impl Running {
+    /// Takes the ports, prints what `banner` makes of the address and the state of the memory lock, and serves.
+    pub(super) async fn serve(self, banner: impl FnOnce(SocketAddr, bool) -> String) -> Result<(), Failure> {
+        let Self { address, health, certificate, key, service, audit, memory, signals } = self;
+        let Signals { shutdown, reload } = signals;
         let options = server::Options {
             address,
             health,
@@ -109,7 +187,7 @@ impl Server {
             shutdown,
         };
         let server = match server::Server::bind(options).await {
-            Ok(server) => server,
+            Ok(server) => server.with_reload(reload),
             Err(error) => {
                 service.close().await;
                 return Err(error.into());
@@ -118,10 +196,11 @@ impl Server {
         if let Some(reason) = &memory.reason {
             tracing::warn!("{reason}");
         }
-        let address = server.address().unwrap_or(address);
-        let banner = banner(Color::Auto, &endpoints(address), memory.locked);
+        let banner = banner(server.address().unwrap_or(address), memory.locked);
+        let mut out = std::io::stdout().lock();
         // nobody has to read it
-        let _ = std::io::stdout().lock().write_all(banner.as_bytes());
+        let _ = out.write_all(banner.as_bytes()).and_then(|()| out.flush());
+        drop(out);
         server.serve().await;
         Ok(())
     }
@@ -144,71 +223,4 @@ fn kept(dir: &Path) -> Result<Settings, Failure> {
             "Give the settings with '--config FILE'; keys are not affected.",
         )
     })
-}
-
-/// The addresses to show for where the server listens.
-fn endpoints(address: SocketAddr) -> Vec<String> {
-    if !address.ip().is_unspecified() {
-        return vec![format!("https://{address}")];
-    }
-    let mut hosts = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
-    // no packet is sent: the kernel only says from where it would send one (RFC 5737 address)
-    let outward = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
-        socket.connect("192.0.2.1:9")?;
-        socket.local_addr()
-    });
-    hosts.extend(outward.map(|address| address.ip()).ok().filter(|ip| !ip.is_loopback()));
-    hosts.iter().map(|host| format!("https://{}", SocketAddr::new(*host, address.port()))).collect()
-}
-
-/// What a person sees when the server is ready, in the layout of v0.22.3.
-fn banner(color: Color, endpoints: &[String], locked: bool) -> String {
-    let line = |label: &str, value: &str, more: &str| {
-        format!("{} {}\n", color.bold(&format!("{label:<10}")), format!("{value:<12} {more}").trim_end())
-    };
-    let platform = format!("{}/{}", std::env::consts::OS, go_arch());
-    let mut text = line("License", "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0");
-    text += &line("Version", env!("CARGO_PKG_VERSION"), &platform);
-    text.push('\n');
-    for (index, endpoint) in endpoints.iter().enumerate() {
-        text += &line(if index == 0 { "Endpoints" } else { "" }, endpoint, "");
-    }
-    text.push('\n');
-    text += &line("mTLS", "skip verify", "Client certificates are not verified");
-    text += &if locked {
-        line("Mem Lock", "on", "RAM pages will not be swapped to disk")
-    } else {
-        line("Mem Lock", "off", "Failed to lock RAM pages. Consider granting CAP_IPC_LOCK")
-    };
-    text
-}
-
-/// Go's name of this machine's architecture, which KES prints.
-fn go_arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_banner_has_the_layout_of_kes() {
-        let endpoints = ["https://127.0.0.1:7373".to_owned(), "https://10.0.0.2:7373".to_owned()];
-        let text = banner(Color::Never, &endpoints, true).replace(env!("CARGO_PKG_VERSION"), "0.0.0");
-        insta::assert_snapshot!(text.replace(go_arch(), "amd64"), @r"
-        License    Apache-2.0   https://www.apache.org/licenses/LICENSE-2.0
-        Version    0.0.0        linux/amd64
-
-        Endpoints  https://127.0.0.1:7373
-                   https://10.0.0.2:7373
-
-        mTLS       skip verify  Client certificates are not verified
-        Mem Lock   on           RAM pages will not be swapped to disk
-        ");
-    }
 }

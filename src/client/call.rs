@@ -7,7 +7,7 @@ use http::{Method, StatusCode, header};
 use http_body_util::Full;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Client, Error, connection::Broken};
+use super::{Client, Error, Lines, connection::Broken};
 use crate::{
     api::{ApiError, Fault, message::Refusal},
     world::{Random, System},
@@ -86,10 +86,36 @@ impl Client {
         };
         match tokio::time::timeout(self.timeout, attempts).await {
             Ok(result) => result,
-            Err(_) => {
-                Err(Error::Timeout { endpoint: self.connector.endpoint.text.clone(), after: self.timeout })
-            }
+            Err(_) => Err(self.too_late()),
         }
+    }
+
+    /// Opens an endless answer. The timeout bounds only the wait for its beginning.
+    pub(super) async fn open<T: DeserializeOwned>(
+        &self,
+        scope: Scope,
+        path: &str,
+    ) -> Result<Lines<T>, Error> {
+        let begin = async {
+            loop {
+                match self.connector.begin(self.request(&Method::GET, scope, path, Bytes::new())?).await {
+                    Ok((_, answer)) if answer.status() == StatusCode::OK => return Ok(answer),
+                    Ok((_, answer)) => {
+                        let answer = self.connector.collect(answer).await?;
+                        return Err(Error::Api(refusal(&answer)));
+                    }
+                    // the server closed it while it was idle
+                    Err(Broken { kept: true, .. }) => {}
+                    Err(Broken { kept: false, error }) => return Err(error),
+                }
+            }
+        };
+        let answer = tokio::time::timeout(self.timeout, begin).await.map_err(|_| self.too_late())??;
+        Ok(Lines::new(answer.into_body(), self.connector.endpoint.text.clone()))
+    }
+
+    fn too_late(&self) -> Error {
+        Error::Timeout { endpoint: self.connector.endpoint.text.clone(), after: self.timeout }
     }
 
     /// An answer that is not what the contract promises.
@@ -119,11 +145,11 @@ impl Client {
         request.body(Full::new(body)).map_err(|error| self.protocol(error.to_string()))
     }
 
-    fn encode(&self, body: &impl Serialize) -> Result<Bytes, Error> {
+    pub(super) fn encode(&self, body: &impl Serialize) -> Result<Bytes, Error> {
         serde_json::to_vec(body).map(Bytes::from).map_err(|error| self.protocol(error.to_string()))
     }
 
-    fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Error> {
+    pub(super) fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Error> {
         // the library's error names line and column, never the content
         serde_json::from_slice(body).map_err(|error| {
             self.protocol(format!("unexpected JSON at line {} column {}", error.line(), error.column()))

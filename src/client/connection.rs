@@ -8,7 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::{http1, http2};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
@@ -41,6 +44,12 @@ enum Sender {
     H2(http2::SendRequest<Full<Bytes>>),
 }
 
+/// The connection that an answer comes on.
+pub(super) struct Used {
+    kept: bool,
+    sender: Sender,
+}
+
 /// A call that got no answer.
 pub(super) struct Broken {
     /// Whether the connection was one that was kept: then it may just have been closed meanwhile.
@@ -58,6 +67,27 @@ impl Connector {
         &self,
         request: http::Request<Full<Bytes>>,
     ) -> Result<http::Response<Bytes>, Broken> {
+        let (Used { kept, sender }, answer) = self.begin(request).await?;
+        let answer = self.collect(answer).await.map_err(|error| Broken { kept, error })?;
+        self.keep(sender);
+        Ok(answer)
+    }
+
+    /// Reads the rest of an answer.
+    pub(super) async fn collect(
+        &self,
+        answer: http::Response<Incoming>,
+    ) -> Result<http::Response<Bytes>, Error> {
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| self.classify(&*error))?;
+        Ok(http::Response::from_parts(head, body.to_bytes()))
+    }
+
+    /// Sends one request and reads the head of its answer.
+    pub(super) async fn begin(
+        &self,
+        request: http::Request<Full<Bytes>>,
+    ) -> Result<(Used, http::Response<Incoming>), Broken> {
         let (kept, mut sender) = match self.take() {
             Some(sender) => (true, sender),
             None => (false, self.connect().await.map_err(|error| Broken { kept: false, error })?),
@@ -67,10 +97,8 @@ impl Connector {
             Sender::H1(sender) => sender.send_request(with_host(request, &self.endpoint)).await,
             Sender::H2(sender) => sender.send_request(request).await,
         };
-        let (head, body) = answer.map_err(|error| broken(&error))?.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| broken(&*error))?;
-        self.keep(sender);
-        Ok(http::Response::from_parts(head, body.to_bytes()))
+        let answer = answer.map_err(|error| broken(&error))?;
+        Ok((Used { kept, sender }, answer))
     }
 
     fn take(&self) -> Option<Sender> {

@@ -54,7 +54,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn list_identities(&self, pattern: &str) -> Result<Vec<IdentityEntry>, Error> {
-        self.list("/v1/identity/list/", pattern, |name| {
+        self.list(Scope::Enclave, "/v1/identity/list/", pattern, |name| {
             Some(IdentityEntry {
                 identity: Identity::new(&name).ok()?,
                 admin: false,

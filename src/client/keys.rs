@@ -3,13 +3,15 @@
 use http::Method;
 
 use super::{
-    Client, Error,
+    Client, Error, Lines,
     call::{Scope, path},
     listing::zero_time,
 };
 use crate::api::{
     KeyName,
-    message::{Base64, Ciphertext, DataKey, Decrypt, Encrypt, GenerateKey, ImportKey, KeyInfo, Plaintext},
+    message::{
+        Base64, Ciphertext, DataKey, Decrypt, Encrypt, GenerateKey, Hmac, ImportKey, KeyInfo, Mac, Plaintext,
+    },
 };
 
 impl Client {
@@ -50,7 +52,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn list_keys(&self, pattern: &str) -> Result<Vec<KeyInfo>, Error> {
-        self.list("/v1/key/list/", pattern, |name| {
+        self.list(Scope::Enclave, "/v1/key/list/", pattern, |name| {
             Some(KeyInfo {
                 name: KeyName::new(&name).ok()?,
                 id: String::new(),
@@ -60,6 +62,16 @@ impl Client {
             })
         })
         .await
+    }
+
+    /// As [`Self::list_keys`], one at a time, for listings that do not fit into memory. Only from servers that answer in
+    /// lines: KES v0.22.3 and ours.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn stream_keys(&self, pattern: &str) -> Result<Lines<KeyInfo>, Error> {
+        let pattern = if pattern.is_empty() { "*" } else { pattern };
+        self.open(Scope::Enclave, &path("/v1/key/list/", pattern)).await
     }
 
     /// A new data key, in clear and encrypted under the key `name`.
@@ -89,5 +101,27 @@ impl Client {
         let body = Decrypt { ciphertext: ciphertext.to_vec().into(), context: context.to_vec().into() };
         let Plaintext { plaintext } = self.post(&path("/v1/key/decrypt/", name.as_str()), &body).await?;
         Ok(plaintext)
+    }
+
+    /// Decrypts up to 1000 ciphertexts under the key `name`, all or nothing, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::decrypt`]; also [`crate::api::ApiError::UNKNOWN_ROUTE`] from KES of 2024 and later.
+    pub async fn bulk_decrypt(&self, name: &KeyName, items: &[Decrypt]) -> Result<Vec<Base64>, Error> {
+        let plaintexts: Vec<Plaintext> =
+            self.post(&path("/v1/key/bulk/decrypt/", name.as_str()), &items).await?;
+        Ok(plaintexts.into_iter().map(|item| item.plaintext).collect())
+    }
+
+    /// HMAC-SHA-256 of `message` under the key's own HMAC key: 32 bytes. Not portable between servers.
+    ///
+    /// # Errors
+    /// [`crate::api::ApiError::KEY_NOT_FOUND`]; [`crate::api::ApiError::UNKNOWN_ROUTE`] from KES before 2024.
+    pub async fn hmac(&self, name: &KeyName, message: &[u8]) -> Result<Base64, Error> {
+        let body = self.encode(&Hmac { message: message.to_vec().into() })?;
+        let path = path("/v1/key/hmac/", name.as_str());
+        let answer = self.send(Method::PUT, Scope::Enclave, &path, body).await?;
+        let Mac { hmac } = self.parse(answer.body())?;
+        Ok(hmac)
     }
 }

@@ -29,12 +29,13 @@ impl Client {
     /// Everything below `prefix` whose name matches `pattern`; an empty one means all.
     pub(super) async fn list<T: DeserializeOwned>(
         &self,
+        scope: Scope,
         prefix: &str,
         pattern: &str,
         from_name: impl Fn(String) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
         let pattern = if pattern.is_empty() { "*" } else { pattern };
-        let answer = self.send(Method::GET, Scope::Enclave, &path(prefix, pattern), Bytes::new()).await?;
+        let answer = self.send(Method::GET, scope, &path(prefix, pattern), Bytes::new()).await?;
         let kind = answer.headers().get(header::CONTENT_TYPE).map_or(&b""[..], http::HeaderValue::as_bytes);
         if kind.starts_with(b"application/json") {
             let listing: Names =
@@ -45,17 +46,21 @@ impl Client {
                 .ok_or_else(|| self.protocol("a listed name breaks the name rule"));
         }
         let lines = answer.body().split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        lines.map(|line| self.line(line)).collect()
+        lines.map(|line| parse_line(line, &self.connector.endpoint.text)).collect()
     }
+}
 
-    fn line<T: DeserializeOwned>(&self, line: &[u8]) -> Result<T, Error> {
-        match serde_json::from_slice::<Failure>(line) {
-            Ok(failure) if !failure.error.is_empty() => Err(Error::Api(ApiError::new(
-                Fault::Internal,
-                format!("listing is incomplete: {}", failure.error),
-            ))),
-            _ => serde_json::from_slice(line).map_err(|_| self.protocol("unexpected line in a listing")),
-        }
+/// One line of a listing, or the failure that it tells of.
+pub(super) fn parse_line<T: DeserializeOwned>(line: &[u8], endpoint: &str) -> Result<T, Error> {
+    match serde_json::from_slice::<Failure>(line) {
+        Ok(failure) if !failure.error.is_empty() => Err(Error::Api(ApiError::new(
+            Fault::Internal,
+            format!("listing is incomplete: {}", failure.error),
+        ))),
+        _ => serde_json::from_slice(line).map_err(|_| Error::Protocol {
+            endpoint: endpoint.into(),
+            reason: "unexpected line in a listing".into(),
+        }),
     }
 }
 

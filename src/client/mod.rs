@@ -9,8 +9,11 @@ mod endpoint;
 mod error;
 mod identities;
 mod keys;
+mod lines;
 mod listing;
+mod logs;
 mod policies;
+mod secrets;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -20,6 +23,7 @@ use std::{net::SocketAddr, time::Duration};
 
 pub use error::Error;
 pub use identities::IdentityEntry;
+pub use lines::Lines;
 pub use tls::Trust;
 
 use crate::{api::EnclaveName, pki::ClientIdentity};

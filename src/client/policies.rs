@@ -42,7 +42,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn list_policies(&self, pattern: &str) -> Result<Vec<PolicyInfo>, Error> {
-        self.list("/v1/policy/list/", pattern, |name| {
+        self.list(Scope::Enclave, "/v1/policy/list/", pattern, |name| {
             let name = PolicyName::new(&name).ok()?;
             Some(PolicyInfo { name: Some(name), created_at: zero_time(), created_by: String::new() })
         })

@@ -6,6 +6,7 @@ use http::Method;
 use super::{
     Client, Error,
     call::{Scope, path},
+    listing::zero_time,
 };
 use crate::api::{
     EnclaveName, Identity,
@@ -93,5 +94,25 @@ impl Client {
     /// See [`Error`].
     pub async fn delete_enclave(&self, name: &EnclaveName) -> Result<(), Error> {
         self.act(Method::DELETE, Scope::Server, &path("/v1/enclave/delete/", name.as_str())).await
+    }
+
+    /// All enclaves whose name matches `pattern`. Only the system admin may ask.
+    ///
+    /// # Errors
+    /// [`crate::api::ApiError::UNKNOWN_ROUTE`] from KES.
+    pub async fn list_enclaves(&self, pattern: &str) -> Result<Vec<EnclaveInfo>, Error> {
+        self.list(Scope::Server, "/v1/enclave/list/", pattern, |name| {
+            let name = EnclaveName::new(&name).ok()?;
+            Some(EnclaveInfo { name, created_at: zero_time(), created_by: String::new() })
+        })
+        .await
+    }
+
+    /// Makes the server forget its keys until it is started again. Only the system admin may.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn seal(&self) -> Result<(), Error> {
+        self.act(Method::POST, Scope::Server, "/v1/sys/seal").await
     }
 }

@@ -159,7 +159,7 @@ async fn one_connection_carries_all_calls_on_both_protocols() {
             client.create_key(&name()).await.unwrap();
         }
         client
-            .write_policy(&"p".parse().unwrap(), &Policy { allow: vec!["/a".into()], deny: vec![] })
+            .write_policy(&"p".parse().unwrap(), &Policy { allow: vec!["/a".into()], ..Policy::default() })
             .await
             .unwrap();
         assert_eq!(server.connections(), 1);
@@ -270,4 +270,72 @@ async fn an_answer_that_is_no_json_is_not_shown() {
     let error = server.trusting().generate(&name(), b"context").await.err().unwrap().to_string();
     assert!(error.contains("unexpected JSON at line 1"), "{error}");
     assert!(!error.contains("12345"), "{error}");
+}
+
+#[tokio::test]
+async fn each_verb_asks_with_its_method_path_and_body() {
+    let server = Scripted::start(b"h2", vec![Say::Answer(200, JSON, "")]).await;
+    let client = server.trusting();
+    let (secret, enclave) = ("s".parse().unwrap(), "e".parse().unwrap());
+    client.create_secret(&secret, b"value").await.unwrap();
+    client.delete_secret(&secret).await.unwrap();
+    client.create_enclave(&enclave, &"admin".parse().unwrap()).await.unwrap();
+    client.delete_enclave(&enclave).await.unwrap();
+    client.seal().await.unwrap();
+    // these want an answer that they do not get
+    let _ = client.read_secret(&secret).await;
+    let _ = client.describe_secret(&secret).await;
+    let _ = client.hmac(&name(), b"hello").await;
+    let _ = client.bulk_decrypt(&name(), &[]).await;
+    let _ = client.list_secrets("").await;
+    let _ = client.list_enclaves("e").await;
+    assert_eq!(
+        server.seen(),
+        [
+            r#"POST /v1/secret/create/s?enclave=tenant {"bytes":"dmFsdWU="}"#,
+            "DELETE /v1/secret/delete/s?enclave=tenant",
+            r#"POST /v1/enclave/create/e {"admin":"admin"}"#,
+            "DELETE /v1/enclave/delete/e",
+            "POST /v1/sys/seal",
+            "GET /v1/secret/read/s?enclave=tenant",
+            "GET /v1/secret/describe/s?enclave=tenant",
+            r#"PUT /v1/key/hmac/k?enclave=tenant {"message":"aGVsbG8="}"#,
+            "POST /v1/key/bulk/decrypt/k?enclave=tenant []",
+            "GET /v1/secret/list/*?enclave=tenant",
+            "GET /v1/enclave/list/e",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn lines_are_read_as_they_come_however_the_answer_is_cut() {
+    let many: String = (0..3000)
+        .map(|n| format!("{{\"name\":\"key-{n}\",\"created_at\":\"2026-01-01T00:00:00Z\"}}\n"))
+        .collect();
+    let many: &'static str = many.leak();
+    let refusal = r#"{"message":"not authorized: insufficient permissions"}"#;
+    let ndjson = "application/x-ndjson";
+    let script = vec![
+        Say::Answer(200, ndjson, many),
+        Say::Answer(200, ndjson, "\n{\"message\":\"one\"}\n\n{\"message\":\"two\"}"),
+        Say::Answer(200, ndjson, "{\"error\":\"disk\"}\n"),
+        Say::Answer(403, JSON, refusal),
+    ];
+    let server = Scripted::start(b"h2", script).await;
+    let client = server.trusting();
+    let mut keys = client.stream_keys("").await.unwrap();
+    for n in 0..3000 {
+        assert_eq!(keys.next().await.unwrap().unwrap().name.as_str(), format!("key-{n}"));
+    }
+    assert!(keys.next().await.unwrap().is_none());
+    let mut errors = client.error_log().await.unwrap();
+    for message in ["one", "two"] {
+        assert_eq!(errors.next().await.unwrap().unwrap().message, message);
+    }
+    assert!(errors.next().await.unwrap().is_none());
+    let mut broken = client.audit_log().await.unwrap();
+    assert!(broken.next().await.unwrap_err().to_string().contains("disk"));
+    let refused = client.audit_log().await.err().unwrap();
+    assert_eq!(refused.api(), Some(&ApiError::NOT_ALLOWED));
+    assert_eq!(server.seen()[3], "GET /v1/log/audit?enclave=tenant");
 }

@@ -13,6 +13,7 @@ mod error;
 mod handle;
 mod health;
 mod http;
+mod reload;
 mod reply;
 mod route;
 mod target;
@@ -22,6 +23,7 @@ mod tls;
 mod tests;
 
 pub use error::Error;
+pub use reload::Reload;
 
 use std::{
     net::SocketAddr,
@@ -41,8 +43,6 @@ use crate::{api::EnclaveName, audit::AuditLog, service::Service, telemetry::Metr
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 10_000;
-/// How often the certificate's files are looked at.
-const RELOAD: Duration = Duration::from_secs(10);
 /// How long requests in flight may take after the server was asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -75,6 +75,7 @@ pub struct Server {
     certificate: Arc<tls::Certificate>,
     acceptor: tokio_rustls::TlsAcceptor,
     shared: Arc<call::Shared>,
+    reload: Reload,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -133,7 +134,14 @@ impl Server {
         });
         let default_enclave = EnclaveName::default_enclave();
         let shared = Arc::new(call::Shared { service, audit, metrics, default_enclave, memory_locked });
-        Ok(Self { listener, health, certificate, acceptor: Arc::new(config).into(), shared, shutdown })
+        let (acceptor, reload) = (Arc::new(config).into(), Reload::never());
+        Ok(Self { listener, health, certificate, acceptor, shared, reload, shutdown })
+    }
+
+    /// Reads the certificate also when `reload` says so.
+    #[must_use]
+    pub fn with_reload(self, reload: Reload) -> Self {
+        Self { reload, ..self }
     }
 
     /// Where the key API listens.
@@ -153,12 +161,12 @@ impl Server {
     /// Serves until it is asked to stop; then takes no more connections, gives requests in flight ten seconds, and closes
     /// the service and the audit log.
     pub async fn serve(self) {
-        let Self { listener, health, certificate, acceptor, shared, shutdown } = self;
+        let Self { listener, health, certificate, acceptor, shared, reload, shutdown } = self;
         let (draining, stopped) = (CancellationToken::new(), CancellationToken::new());
         if let Some(listener) = health {
             tokio::spawn(health::serve(listener, Arc::clone(&shared), draining.clone(), stopped.clone()));
         }
-        tokio::spawn(reload(certificate, stopped.clone()));
+        tokio::spawn(reload::run(certificate, reload, stopped.clone()));
 
         let connections = TaskTracker::new();
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
@@ -212,25 +220,6 @@ async fn accept(
             // out of file descriptors, most likely: some must close first
             tokio::time::sleep(Duration::from_millis(100)).await;
             None
-        }
-    }
-}
-
-/// Keeps the certificate as its files are.
-async fn reload(certificate: Arc<tls::Certificate>, stop: CancellationToken) {
-    let mut failed = false;
-    while stop.run_until_cancelled(tokio::time::sleep(RELOAD)).await.is_some() {
-        match certificate.reload() {
-            Ok(false) => {}
-            Ok(true) => {
-                failed = false;
-                tracing::info!("server certificate reloaded");
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut failed, true) {
-                    tracing::error!(%error, next = error.next_step(), "the changed certificate is not used; the old one stays");
-                }
-            }
         }
     }
 }

@@ -48,16 +48,21 @@ impl Certificate {
 
     /// Reads both files again if one of them changed. A pair that cannot be used leaves the old one in place.
     pub(super) fn reload(&self) -> Result<bool, pki::Error> {
-        let now = modified(&self.paths);
-        if now == **self.read.load() {
+        if modified(&self.paths) == **self.read.load() {
             return Ok(false);
         }
+        self.read_again().map(|()| true)
+    }
+
+    /// Reads both files whether they changed or not. A pair that cannot be used leaves the old one in place.
+    pub(super) fn read_again(&self) -> Result<(), pki::Error> {
+        let now = modified(&self.paths);
         let [certificate, key] = &self.paths;
         let new = ServerCertificate::load(certificate, key)?;
         // only now: the two files of a pair do not change at the same instant
         self.read.store(Arc::new(now));
         self.current.store(new.certified_key());
-        Ok(true)
+        Ok(())
     }
 }
 

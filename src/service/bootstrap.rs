@@ -111,6 +111,7 @@ fn first_changes(setup: &Setup, plan: &Plan, cluster_id: &str) -> Result<Vec<Cha
             let body = PolicyBody {
                 allow: policy.allow.clone(),
                 deny: policy.deny.clone(),
+                matching: policy.matching,
                 created_at: now,
                 created_by: plan.system_admin.to_string(),
             };

@@ -50,6 +50,7 @@ impl Service {
         let nothing = message::PolicyBody {
             allow: Vec::new(),
             deny: Vec::new(),
+            matching: message::Matching::default(),
             created_at: zero_time(),
             created_by: String::new(),
         };

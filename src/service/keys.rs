@@ -10,7 +10,7 @@ use super::{Error, Service, core::Core, record::KeyBody};
 use crate::{
     api::{
         ApiError, EnclaveName, KeyName,
-        message::{self, KeyInfo},
+        message::{self, KeyInfo, Matching},
     },
     authz::{Authorized, Pattern, action},
     crypto::{Algorithm, Key, SecretKey},
@@ -287,7 +287,7 @@ impl Filter {
             return Err(ApiError::INVALID_PATTERN.into());
         }
         let text = if text.contains('*') { text.to_owned() } else { format!("{text}*") };
-        let pattern = Pattern::parse(&text).map_err(|_| ApiError::INVALID_PATTERN)?;
+        let pattern = Pattern::parse(&text, Matching::Glob).map_err(|_| ApiError::INVALID_PATTERN)?;
         Ok(Self { text, pattern })
     }
 

@@ -29,6 +29,7 @@ impl Service {
         let body = PolicyBody {
             allow: policy.allow.clone(),
             deny: policy.deny.clone(),
+            matching: policy.matching,
             created_at: core.clock.now(),
             created_by: proof.identity().to_string(),
         };
@@ -137,6 +138,7 @@ pub(super) fn wire(body: &PolicyBody) -> message::PolicyBody {
     message::PolicyBody {
         allow: body.allow.clone(),
         deny: body.deny.clone(),
+        matching: body.matching,
         created_at: body.created_at,
         created_by: body.created_by.clone(),
     }

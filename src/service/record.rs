@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use crate::{
-    api::{Identity, PolicyName},
+    api::{Identity, PolicyName, message::Matching},
     crypto::{Algorithm, RecordAad, SecretKey, open_record, seal_record},
     store::RecordKey,
     world::Random,
@@ -48,6 +48,9 @@ pub(super) struct EnclaveBody {
 pub(super) struct PolicyBody {
     pub(super) allow: Vec<String>,
     pub(super) deny: Vec<String>,
+    /// Absent from records of the first release, which knew only one meaning.
+    #[serde(default)]
+    pub(super) matching: Matching,
     pub(super) created_at: Timestamp,
     pub(super) created_by: String,
 }

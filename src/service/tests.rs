@@ -49,7 +49,7 @@ impl World {
                 admin: name(ADMIN),
                 policies: vec![(
                     name("app"),
-                    message::Policy { allow: vec!["/v1/key/generate/k".into()], deny: vec![] },
+                    message::Policy { allow: vec!["/v1/key/generate/k".into()], ..Default::default() },
                     vec![name("app-1")],
                 )],
             }],

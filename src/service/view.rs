@@ -167,7 +167,8 @@ impl View {
 
     fn read_policy(&self, secret: &SecretKey, key: &RecordKey) -> Result<Option<StoredPolicy>, Error> {
         let Some(body) = self.read_body::<PolicyBody>(secret, key)? else { return Ok(None) };
-        let wire = message::Policy { allow: body.allow.clone(), deny: body.deny.clone() };
+        let PolicyBody { allow, deny, matching, .. } = body.clone();
+        let wire = message::Policy { allow, deny, matching };
         let compiled = Policy::compile(&wire).map_err(|e| Error::damaged(key, e))?;
         Ok(Some(StoredPolicy { body, compiled }))
     }

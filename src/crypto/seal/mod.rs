@@ -2,9 +2,11 @@
 
 mod environment;
 mod file;
+mod throwaway;
 
 pub use environment::Environment;
 pub use file::File;
+pub use throwaway::Throwaway;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;

@@ -113,7 +113,7 @@ fn tenant_policy(tenant: &Tenant, tenants: &[Tenant]) -> Policy {
             deny.insert(format!("/v1/key/{action}/{}", other.key));
         }
     }
-    Policy { allow: allow.map(str::to_owned).into(), deny: deny.into_iter().collect() }
+    Policy { allow: allow.map(str::to_owned).into(), deny: deny.into_iter().collect(), ..Policy::default() }
 }
 
 /// Converges all enclaves.

@@ -240,7 +240,7 @@ fn parse_policy(field: &str, rules: &crd::PolicyRules) -> Result<(PolicyName, Po
         }
     }
     let name = named(&format!("{field}.name"), PolicyName::new(name))?;
-    Ok((name, Policy { allow: allow.clone(), deny: deny.clone() }))
+    Ok((name, Policy { allow: allow.clone(), deny: deny.clone(), ..Policy::default() }))
 }
 
 fn parse_tenant(field: &str, tenant: &crd::Tenant, enclaves: &[Enclave]) -> Result<Tenant, Rule> {
