@@ -33,8 +33,8 @@ fix: ## Format, apply lint suggestions, regenerate crds/ and snapshots
 crds: ## Regenerate crds/ from src/crd
 	cargo run -q -- operator crds > target/kesclusters.yaml && mv target/kesclusters.yaml crds/kesclusters.yaml
 
-peers: ## Build MinIO, mc and KES from pinned modules into target/peers
-	tests/peers/build.sh minio mc kes
+peers: ## Build MinIO, mc, KES and clients on its Go SDKs from pinned modules into target/peers
+	tests/peers/build.sh
 
 cluster: ## Build the Kubernetes of the tests into target/cluster
 	tests/cluster/install.sh

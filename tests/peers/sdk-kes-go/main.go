@@ -1,0 +1,195 @@
+// A command line for the methods of the Go SDK kes-go v0.2.1, which MinIO used in 2023 and 2024. See package sdk.
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"sort"
+	"time"
+
+	"example.test/peer-sdk"
+	"github.com/minio/kes-go"
+)
+
+type (
+	ctx = context.Context
+	// client calls a server as a whole, and the enclave that KES_ENCLAVE names in the header Kes-Enclave
+	client struct {
+		*kes.Enclave
+		server *kes.Client
+	}
+)
+
+var verbs = sdk.Verbs[client]{
+	"version": func(ctx ctx, c client, _ []string) (any, error) { return c.server.Version(ctx) },
+	"ready":   func(ctx ctx, c client, _ []string) (any, error) { return c.server.IsReady(ctx) },
+	"status": func(ctx ctx, c client, _ []string) (any, error) {
+		s, err := c.server.Status(ctx)
+		return sdk.Object{"version": s.Version, "os": s.OS, "arch": s.Arch, "up": s.UpTime < time.Hour,
+			"cpus": s.CPUs > 0 && s.UsableCPUs > 0, "heap": s.HeapAlloc > 0, "stack": s.StackAlloc > 0,
+			"keystore_reachable": s.KeyStoreReachable, "keystore_available": s.KeystoreAvailable}, err
+	},
+	"metrics": func(ctx ctx, c client, _ []string) (any, error) {
+		m, err := c.Metrics(ctx)
+		return sdk.Object{"ok": m.RequestOK > 0, "requests": m.RequestN() > 0, "buckets": len(m.LatencyHistogram),
+			"cpus": m.CPUs > 0, "threads": m.Threads > 0, "heap": m.HeapAlloc > 0}, err
+	},
+	"apis": func(ctx ctx, c client, _ []string) (any, error) {
+		apis, err := c.server.APIs(ctx)
+		found := []string{}
+		for _, api := range apis {
+			found = append(found, fmt.Sprintf("%s %s %d %s", api.Method, api.Path, api.MaxBody, api.Timeout))
+		}
+		sort.Strings(found)
+		return found, err
+	},
+
+	"create-key": func(ctx ctx, c client, a []string) (any, error) { return sdk.Done(c.CreateKey(ctx, a[0])) },
+	"import-key": func(ctx ctx, c client, a []string) (any, error) {
+		key, err := base64.StdEncoding.DecodeString(a[1])
+		if err != nil {
+			return nil, err
+		}
+		var cipher kes.KeyAlgorithm
+		if err := cipher.UnmarshalText([]byte(a[2])); err != nil {
+			return nil, err
+		}
+		return sdk.Done(c.ImportKey(ctx, a[0], &kes.ImportKeyRequest{Key: key, Cipher: cipher}))
+	},
+	"describe-key": func(ctx ctx, c client, a []string) (any, error) {
+		k, err := c.DescribeKey(ctx, a[0])
+		if err != nil {
+			return nil, err
+		}
+		return sdk.Object{"name": k.Name, "algorithm": k.Algorithm.String(), "created_at": k.CreatedAt, "created_by": k.CreatedBy}, nil
+	},
+	"list-keys": func(ctx ctx, c client, a []string) (any, error) {
+		list := kes.ListIter[string]{NextFunc: c.ListKeys}
+		return sdk.All(ctx, list.SeekTo, list.Next, a[0])
+	},
+	"list-keys-page": func(ctx ctx, c client, a []string) (any, error) {
+		names, next, err := c.ListKeys(ctx, a[0], -1)
+		return sdk.Object{"names": names, "continue": next}, err
+	},
+	"delete-key": func(ctx ctx, c client, a []string) (any, error) { return sdk.Done(c.DeleteKey(ctx, a[0])) },
+	"data-key": func(ctx ctx, c client, a []string) (any, error) {
+		key, err := c.GenerateKey(ctx, a[0], []byte(a[1]))
+		if err != nil {
+			return nil, err
+		}
+		plain, err := c.Decrypt(ctx, a[0], key.Ciphertext, []byte(a[1]))
+		_, wrong := c.Decrypt(ctx, a[0], key.Ciphertext, []byte(a[1]+"?"))
+		return sdk.Object{"bytes": len(key.Plaintext), "opens": bytes.Equal(plain, key.Plaintext), "other context": program.Told(wrong)}, err
+	},
+	"round-trip": func(ctx ctx, c client, a []string) (any, error) {
+		ciphertext, err := c.Encrypt(ctx, a[0], []byte(a[1]), []byte(a[2]))
+		if err != nil {
+			return nil, err
+		}
+		plain, err := c.Decrypt(ctx, a[0], ciphertext, []byte(a[2]))
+		return string(plain), err
+	},
+
+	"create-policy": func(ctx ctx, c client, a []string) (any, error) {
+		return sdk.Done(c.CreatePolicy(ctx, a[0], &kes.Policy{Allow: map[string]kes.Rule{a[1]: {}}}))
+	},
+	"assign-policy": func(ctx ctx, c client, a []string) (any, error) {
+		return sdk.Done(c.AssignPolicy(ctx, a[0], kes.Identity(a[1])))
+	},
+	"delete-policy":   func(ctx ctx, c client, a []string) (any, error) { return sdk.Done(c.DeletePolicy(ctx, a[0])) },
+	"describe-policy": func(ctx ctx, c client, a []string) (any, error) { return c.DescribePolicy(ctx, a[0]) },
+	"get-policy":      func(ctx ctx, c client, a []string) (any, error) { return c.GetPolicy(ctx, a[0]) },
+	"list-policies": func(ctx ctx, c client, a []string) (any, error) {
+		list := kes.ListIter[string]{NextFunc: c.ListPolicies}
+		return sdk.All(ctx, list.SeekTo, list.Next, a[0])
+	},
+	"describe-identity": func(ctx ctx, c client, a []string) (any, error) { return c.DescribeIdentity(ctx, kes.Identity(a[0])) },
+	"describe-self": func(ctx ctx, c client, _ []string) (any, error) {
+		info, policy, err := c.DescribeSelf(ctx)
+		return sdk.Object{"identity": info, "policy": policy}, err
+	},
+	"create-identity": func(ctx ctx, c client, a []string) (any, error) {
+		return sdk.Done(c.CreateIdentity(ctx, kes.Identity(a[0]), &kes.CreateIdentityRequest{Policy: a[1]}))
+	},
+	"delete-identity": func(ctx ctx, c client, a []string) (any, error) {
+		return sdk.Done(c.DeleteIdentity(ctx, kes.Identity(a[0])))
+	},
+	"list-identities": func(ctx ctx, c client, a []string) (any, error) {
+		list := kes.ListIter[kes.Identity]{NextFunc: c.ListIdentities}
+		return sdk.All(ctx, list.SeekTo, list.Next, a[0])
+	},
+
+	"create-secret": func(ctx ctx, c client, a []string) (any, error) {
+		return sdk.Done(c.CreateSecret(ctx, a[0], []byte(a[1]), nil))
+	},
+	"describe-secret": func(ctx ctx, c client, a []string) (any, error) {
+		s, err := c.DescribeSecret(ctx, a[0])
+		if err != nil {
+			return nil, err
+		}
+		return sdk.Object{"name": s.Name, "type": s.Type.String(), "created_at": s.CreatedAt, "created_by": s.CreatedBy}, nil
+	},
+	"read-secret": func(ctx ctx, c client, a []string) (any, error) {
+		value, _, err := c.ReadSecret(ctx, a[0])
+		return string(value), err
+	},
+	"delete-secret": func(ctx ctx, c client, a []string) (any, error) { return sdk.Done(c.DeleteSecret(ctx, a[0])) },
+	"list-secrets": func(ctx ctx, c client, a []string) (any, error) {
+		list := kes.ListIter[string]{NextFunc: c.ListSecrets}
+		return sdk.All(ctx, list.SeekTo, list.Next, a[0])
+	},
+
+	"create-enclave":   func(ctx ctx, c client, a []string) (any, error) { return sdk.Done(c.server.CreateEnclave(ctx, a[0])) },
+	"describe-enclave": func(ctx ctx, c client, a []string) (any, error) { return c.server.DescribeEnclave(ctx, a[0]) },
+	"delete-enclave":   func(ctx ctx, c client, a []string) (any, error) { return sdk.Done(c.server.DeleteEnclave(ctx, a[0])) },
+	"list-enclaves": func(ctx ctx, c client, a []string) (any, error) {
+		list := kes.ListIter[string]{NextFunc: c.server.ListEnclaves}
+		return sdk.All(ctx, list.SeekTo, list.Next, a[0])
+	},
+	"describe-cluster": func(ctx ctx, c client, _ []string) (any, error) { return c.server.DescribeCluster(ctx) },
+
+	"audit-log": func(ctx ctx, c client, a []string) (any, error) {
+		defer sdk.Repeat(ctx, func(ctx context.Context) { c.DescribeKey(ctx, a[0]) })()
+		stream, err := c.server.AuditLog(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer stream.Close()
+		for stream.Next() {
+			if event := stream.Event(); event.APIPath == "/v1/key/describe/"+a[0] {
+				return sdk.Object{"path": event.APIPath, "status": event.StatusCode, "identity": event.ClientIdentity, "ip": event.ClientIP,
+					"time": event.Timestamp, "took": event.ResponseTime > 0 && event.ResponseTime < time.Minute}, nil
+			}
+		}
+		return nil, io.ErrUnexpectedEOF
+	},
+}
+
+var program sdk.Program[client]
+
+func main() {
+	program = sdk.Program[client]{
+		Verbs: verbs,
+		Client: func(server, enclave string, config *tls.Config) client {
+			return client{kes.NewEnclaveWithConfig(server, enclave, config), kes.NewClientWithConfig(server, config)}
+		},
+		Certificate: func(text string) (tls.Certificate, error) {
+			key, err := kes.ParseAPIKey(text)
+			if err != nil {
+				return tls.Certificate{}, err
+			}
+			return kes.GenerateCertificate(key)
+		},
+		Typed: map[string]error{
+			"ErrNotAllowed": kes.ErrNotAllowed, "ErrKeyNotFound": kes.ErrKeyNotFound, "ErrKeyExists": kes.ErrKeyExists,
+			"ErrPolicyNotFound": kes.ErrPolicyNotFound, "ErrIdentityNotFound": kes.ErrIdentityNotFound, "ErrDecrypt": kes.ErrDecrypt,
+			"ErrEnclaveNotFound": kes.ErrEnclaveNotFound, "ErrEnclaveExists": kes.ErrEnclaveExists,
+			"ErrSecretNotFound": kes.ErrSecretNotFound, "ErrSecretExists": kes.ErrSecretExists,
+		},
+	}
+	program.Main()
+}

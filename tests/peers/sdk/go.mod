@@ -1,0 +1,3 @@
+module example.test/peer-sdk
+
+go 1.26.0
