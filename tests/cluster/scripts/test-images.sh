@@ -15,12 +15,6 @@ S=$K/imgsrc; mkdir -p "$S"
 # executable FILE HINT
 executable() { [ -x "$1" ] || die "$1 is missing. $2"; }
 
-# install_binary FILE ROOT DESTINATION: stripped, since symbols are half of a debug build and every node gets a copy
-install_binary() {
-  cp "$1" "$2$3"; chmod 755 "$2$3"
-  if command -v strip >/dev/null; then strip "$2$3" 2>/dev/null || true; fi
-}
-
 one() {
   local root=$S/$1 binary
   case $1 in
