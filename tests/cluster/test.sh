@@ -9,6 +9,10 @@ target=${CARGO_TARGET_DIR:-$repo/target}
 export KES_BINARY=$target/debug/kes STANDIN_BINARY=$target/debug/examples/minio-operator-standin
 code=0
 "$repo/tests/demo/demo.sh" || code=$?
+if [ $code = 0 ]; then
+  k=${K8S_DIR:-$repo/target/cluster} kind=$repo/target/kind/kubeconfig
+  KUBECONFIG=$(if [ -f "$kind" ]; then echo "$kind"; else echo "$k/kubeconfig"; fi) PATH=$k/bin:$PATH "$here/samples.sh" || code=$?
+fi
 if [ $code != 0 ]; then
   "$repo/tests/demo/logs.sh" || true
 fi
