@@ -1,6 +1,10 @@
 //! Every sample is a valid resource. `tests/cluster/samples.sh` applies each of them to a real cluster.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use kes::crd::KesCluster;
 use serde_json::{Value, json};
@@ -8,6 +12,7 @@ use serde_json::{Value, json};
 use crate::{documents, repository, schema::problems, text};
 
 const FOLDER: &str = "config/samples";
+const NOTES: &str = "charts/kes-operator/templates/NOTES.txt";
 
 fn files() -> BTreeSet<String> {
     let names = fs::read_dir(repository().join(FOLDER)).unwrap();
@@ -42,6 +47,48 @@ fn every_sample_fits_its_definition() {
                 assert!(parsed.is_ok(), "{file}: {}", parsed.unwrap_err());
             }
         }
+    }
+}
+
+/// Markdown files of the repository's documents.
+fn markdown(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            markdown(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+}
+
+/// Manifests of KesClusters that a document shows, in fences of YAML or handed to kubectl.
+fn shown(text: &str) -> Vec<String> {
+    let fences = text.split("```").skip(1).step_by(2).filter_map(|fence| fence.strip_prefix("yaml\n"));
+    let handed = text.split("<<EOF\n").skip(1).filter_map(|rest| rest.split("EOF\n").next());
+    let blanks = regex::Regex::new(r"\{\{.*?\}\}").unwrap();
+    let all = fences.chain(handed).filter(|text| text.contains("kind: KesCluster\n"));
+    all.map(|text| blanks.replace_all(text, "kes").into_owned()).collect()
+}
+
+#[test]
+fn every_kescluster_in_a_document_fits_its_definition() {
+    let mut files = vec![repository().join("README.md"), repository().join(NOTES)];
+    markdown(&repository().join("docs"), &mut files);
+    markdown(&repository().join("charts"), &mut files);
+    let definition = definition("KesCluster").unwrap();
+    let mut seen = BTreeSet::new();
+    for file in files {
+        for manifest in shown(&fs::read_to_string(&file).unwrap()) {
+            for object in documents(&manifest).iter().filter(|object| object["kind"] == "KesCluster") {
+                let found = problems(&definition, object);
+                assert!(found.is_empty(), "{}: {found:#?}", file.display());
+                seen.insert(file.clone());
+            }
+        }
+    }
+    for file in ["README.md", NOTES] {
+        assert!(seen.contains(&repository().join(file)), "{file} shows no KesCluster any more");
     }
 }
 
