@@ -50,5 +50,6 @@ buildah --root "$work/store" --runroot "$work/run" bud --timestamp 0 --format oc
 
 size=$(find "$root" -type f -printf '%s\n' | awk '{s += $1} END {print s}')
 echo "image: $name in $archive"
-printf 'image: %d files, %.1f MB (archive %.1f MB)\n' "$(find "$root" -type f | wc -l)" "$(bc -l <<<"$size / 1000000")" "$(bc -l <<<"$(stat -c %s "$archive") / 1000000")"
+awk -v files="$(find "$root" -type f | wc -l)" -v size="$size" -v archive="$(stat -c %s "$archive")" \
+  'BEGIN {printf "image: %d files, %.1f MB (archive %.1f MB)\n", files, size / 1e6, archive / 1e6}'
 [ "$size" -le $((MAX_MB * 1000000)) ] || die "the image is larger than $MAX_MB MB"

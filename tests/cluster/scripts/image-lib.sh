@@ -1,5 +1,5 @@
 # Functions that make images without pulling anything: FROM scratch, COPY, commit; no RUN step, so no runtime is
-# needed. Sourced after env.sh.
+# needed. `image` wants env.sh sourced before; the others serve image/build.sh too.
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 I=${K:-}/images
 
