@@ -4,7 +4,7 @@ SHELL := bash
 export K8S_DIR ?= $(CURDIR)/target/cluster
 export PEERS_DIR ?= $(CURDIR)/target/peers
 
-.PHONY: help build test test-fast test-cluster verify fix peers cluster demo demo-down demo-local bench crds image clean
+.PHONY: help build test test-fast test-cluster render-tools verify fix peers cluster demo demo-down demo-local bench crds image clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,7 +12,10 @@ help: ## This list
 build: ## The binary, optimised: target/release/kes
 	cargo build --release
 
-test: verify test-fast test-cluster ## All tests: rules, Rust tests, the real cluster with a real MinIO (root, Debian)
+test: verify render-tools test-fast test-cluster ## All tests: rules, Rust tests, the real cluster with a real MinIO (root, Debian)
+
+render-tools: ## helm and kubectl for the tests of charts/ and config/ (without them those tests say that they skip)
+	tests/cluster/build.sh helm kubectl
 
 test-fast: ## Rust tests without a cluster
 	cargo test
@@ -25,13 +28,18 @@ verify: ## Format and lints; writes nothing
 	cargo clippy --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; else echo "verify: cargo-deny is not installed, so deny.toml was not checked (cargo install cargo-deny)"; fi
 
-fix: ## Format, apply lint suggestions, regenerate crds/ and snapshots
+fix: ## Format, apply lint suggestions, regenerate crds/ and the READMEs of charts/
 	cargo fmt
 	cargo clippy --all-targets --fix --allow-dirty --allow-staged
 	$(MAKE) crds
+	KES_UPDATE=1 cargo test -q --test packaging the_readmes_list_every_value
 
-crds: ## Regenerate crds/ from src/crd
+crds: ## Regenerate crds/ from src/crd, and the chart's copy
 	cargo run -q -- operator crds > target/kesclusters.yaml && mv target/kesclusters.yaml crds/kesclusters.yaml
+	cp crds/kesclusters.yaml charts/kes-operator-crds/files/
+
+image: build ## Our image as an OCI archive in target/image, made by buildah without a Docker engine
+	image/build.sh
 
 peers: ## Build MinIO, mc, KES and clients on its Go SDKs from pinned modules into target/peers
 	tests/peers/build.sh

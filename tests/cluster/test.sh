@@ -12,6 +12,10 @@ export FAILURE_FILE
 trap 'rm -f "$FAILURE_FILE"' EXIT
 code=0
 "$repo/tests/demo/demo.sh" || code=$?
+if [ $code = 0 ]; then
+  k=${K8S_DIR:-$repo/target/cluster} kind=$repo/target/kind/kubeconfig
+  KUBECONFIG=$(if [ -f "$kind" ]; then echo "$kind"; else echo "$k/kubeconfig"; fi) PATH=$k/bin:$PATH "$here/samples.sh" || code=$?
+fi
 if [ $code != 0 ]; then
   "$repo/tests/demo/logs.sh" || true
 fi

@@ -4,7 +4,8 @@
 # afterwards for a look; make demo-down removes it.
 #
 # Environment: KES_BINARY   a binary of ours to put into the image (default: cargo build --release)
-#              K8S_DIR, PEERS_DIR, API_PORT, NODES (3), DEMO_CLUSTER=kind|local to choose the cluster
+#              K8S_DIR, PEERS_DIR, API_PORT, NODES (3), DEMO_CLUSTER=kind|local to choose the cluster,
+#              DEMO_INSTALL=helm|kustomize to choose how our operator is installed
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../.." && pwd)
@@ -20,6 +21,8 @@ cluster=${DEMO_CLUSTER:-$(if engine; then echo kind; else echo local; fi)}
 step "programs and packages (the first time this takes a while)"
 "$kit/install.sh"
 if [ "$cluster" = local ]; then "$kit/build.sh"; fi
+export DEMO_INSTALL=${DEMO_INSTALL:-helm} PATH=$PATH:$K8S_DIR/bin
+if [ "$DEMO_INSTALL" = helm ] && { [ "$cluster" = local ] || ! command -v helm >/dev/null; }; then "$kit/build.sh" helm; fi
 "$repo/tests/peers/build.sh" minio mc
 # the stand-in is built in the profile of our binary, or every dependency would be compiled twice
 profile=

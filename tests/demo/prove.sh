@@ -3,7 +3,7 @@
 # that the tenant's objects are encrypted with our key and stay readable through every restart. One line per proof;
 # exit code 0 only if all of them held. The images must be in the nodes already (demo.sh brings them there).
 #
-# Environment: LOAD_IMAGES (how archives come into the nodes), MINIO_* (see tests/cluster/scripts/minio-operator.sh)
+# Environment: LOAD_IMAGES (how archives come into the nodes), DEMO_INSTALL (see install.sh), MINIO_* (see tests/cluster/scripts/minio-operator.sh)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../.." && pwd)
@@ -31,7 +31,7 @@ POOL=$(kubectl -n $TENANT_NS get tenant $TENANT -o jsonpath='{.spec.pools[0].nam
 await 180 "its $SERVERS servers" all_ready $TENANT_NS $MINIO_PODS "$SERVERS"
 
 step "our operator"
-kubectl apply --server-side --force-conflicts -k "$repo/config/default" >/dev/null
+installed=$("$here/install.sh"); note "$installed"
 await 60 "the API of KesClusters" kubectl wait --for=condition=Established crd/kesclusters.kes-operator.io --timeout=5s
 await 120 "the Deployment kes-operator" all_ready kes-operator app.kubernetes.io/name=kes-operator 1
 

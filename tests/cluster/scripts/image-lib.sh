@@ -1,7 +1,7 @@
 # Functions that make images without pulling anything: FROM scratch, COPY, commit; no RUN step, so no runtime is
-# needed. Sourced after env.sh.
+# needed. `image` wants env.sh sourced before; the others serve image/build.sh too.
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
-I=$K/images
+I=${K:-}/images
 
 # image NAME:TAG ROOT [buildah config options...]
 # An archive $I/NAME_TAG.tar from the folder ROOT; skipped when the folder's content and the options are those of the last time.
@@ -44,4 +44,10 @@ with_libraries() {
     [ -e "$lib" ] || continue
     mkdir -p "$root$(dirname "$lib")"; cp -L "$lib" "$root$lib"
   done
+}
+
+# install_binary FILE ROOT DESTINATION: stripped, since symbols are half of a debug build and every node gets a copy
+install_binary() {
+  cp "$1" "$2$3"; chmod 755 "$2$3"
+  if command -v strip >/dev/null; then strip "$2$3" 2>/dev/null || true; fi
 }

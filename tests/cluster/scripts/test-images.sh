@@ -15,10 +15,14 @@ S=$K/imgsrc; mkdir -p "$S"
 # executable FILE HINT
 executable() { [ -x "$1" ] || die "$1 is missing. $2"; }
 
-# install_binary FILE ROOT DESTINATION: stripped, since symbols are half of a debug build and every node gets a copy
-install_binary() {
-  cp "$1" "$2$3"; chmod 755 "$2$3"
-  if command -v strip >/dev/null; then strip "$2$3" 2>/dev/null || true; fi
+# kes_image BINARY: exactly what `make image` makes, under the name of the tests
+kes_image() {
+  local out=$I/kes_dev.tar want
+  want=$(cat "$1" "$REPO/Containerfile" "$REPO/image/build.sh" "$SRC/scripts/image-lib.sh" | sha256sum | cut -d' ' -f1)
+  if [ -f "$out" ] && [ "$(cat "$out.stamp" 2>/dev/null)" = "$want" ]; then echo "image localhost/kes:dev is up to date"; return 0; fi
+  rm -f "$out" "$out.stamp"
+  env -u BASE KES_BINARY="$1" IMAGE=localhost/kes:dev ARCHIVE="$out" "$REPO/image/build.sh"
+  echo "$want" > "$out.stamp"
 }
 
 one() {
@@ -28,8 +32,7 @@ one() {
       binary=${KES_BINARY:-$TARGET/release/kes}
       if [ -z "${KES_BINARY:-}" ] && [ ! -x "$binary" ]; then binary=$TARGET/debug/kes; fi
       executable "$binary" "Build it with 'cargo build --release', or name another with KES_BINARY."
-      rootfs "$root"; install_binary "$binary" "$root" /usr/local/bin/kes; with_libraries "$root" "$binary"
-      image kes:dev "$root" --entrypoint '["/usr/local/bin/kes"]' --user 65532:65532 --label org.opencontainers.image.title=kes
+      kes_image "$binary"
       ;;
     minio)
       binary=$PEERS_DIR/minio
