@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kes::{
     api::{
         ApiError, EnclaveName, Identity, KeyName, PolicyName,
-        message::{DataKey, ImportKey, Policy},
+        message::{DataKey, ImportKey, Matching, Policy},
     },
     client::{Client, Error},
 };
@@ -108,6 +108,7 @@ fn policy(number: u64) -> Policy {
     Policy {
         allow: ["create", "generate", "decrypt", "delete"].map(line).into(),
         deny: vec![line("import")],
+        matching: Matching::default(),
     }
 }
 
@@ -214,8 +215,10 @@ impl Worker {
     /// Writes or deletes a policy, gives one to an identity, or takes the identity away.
     async fn rights(&mut self, admin: &Client, dead: &CancellationToken) -> bool {
         let n = self.dice.below(FEW);
-        let (policy_name, identity): (PolicyName, Identity) =
-            (name(format!("w{}-{n}", self.number)), name(format!("w{}-{}", self.number, self.dice.below(FEW))));
+        let (policy_name, identity): (PolicyName, Identity) = (
+            name(format!("w{}-{n}", self.number)),
+            name(format!("w{}-{}", self.number, self.dice.below(FEW))),
+        );
         self.next += 1;
         let written = self.policies.get_mut(&policy_name).unwrap();
         let assigned = self.identities.get_mut(&identity).unwrap();
@@ -271,7 +274,7 @@ impl Worker {
         for (policy_name, fact) in &mut self.policies {
             let seen = match clients.admin.read_policy(policy_name).await {
                 Ok(body) => {
-                    let whole = Policy { allow: body.allow, deny: body.deny };
+                    let whole = Policy { allow: body.allow, deny: body.deny, matching: body.matching };
                     let number = number_of(&whole);
                     Some(number.unwrap_or_else(|| panic!("policy {policy_name} is half there: {whole:?}")))
                 }
@@ -347,13 +350,7 @@ impl Keys {
         true
     }
 
-    async fn import(
-        &mut self,
-        client: &Client,
-        key: KeyName,
-        seed: u64,
-        dead: &CancellationToken,
-    ) -> bool {
+    async fn import(&mut self, client: &Client, key: KeyName, seed: u64, dead: &CancellationToken) -> bool {
         let material: [u8; 32] = Sha256::digest(seed.to_le_bytes()).into();
         let id = Sha256::digest(material).iter().take(16).map(|b| format!("{b:02x}")).collect();
         let import = ImportKey { bytes: material.to_vec().into(), ..ImportKey::default() };
@@ -402,7 +399,8 @@ impl Keys {
         match &fact.proof {
             Some(proof) => {
                 let opened = client.decrypt(key, proof.ciphertext.as_ref(), CONTEXT).await;
-                let opened = opened.unwrap_or_else(|e| panic!("{key} no longer opens what it encrypted: {e}"));
+                let opened =
+                    opened.unwrap_or_else(|e| panic!("{key} no longer opens what it encrypted: {e}"));
                 assert!(opened == proof.plaintext, "{key} opens something else than it encrypted");
             }
             None => fact.proof = Some(client.generate(key, CONTEXT).await.unwrap()),

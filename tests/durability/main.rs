@@ -76,7 +76,11 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment_and_nothing_is_half
     assert!(listed == present, "the listing is not what was acknowledged");
     server.kill();
     let acknowledged: u64 = workers.iter().map(|worker| worker.acknowledged).sum();
-    println!("{round} ends in {:?}, {acknowledged} changes acknowledged, {} keys", started.elapsed(), present.len());
+    println!(
+        "{round} ends in {:?}, {acknowledged} changes acknowledged, {} keys",
+        started.elapsed(),
+        present.len()
+    );
     assert!(acknowledged > round, "too few changes between the kills to prove anything");
 }
 
