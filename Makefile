@@ -24,13 +24,13 @@ test-cluster: ## The demo's proofs on a real Kubernetes, then everything it star
 	tests/cluster/test.sh
 
 verify: ## Format and lints; writes nothing
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; else echo "verify: cargo-deny is not installed, so deny.toml was not checked (cargo install cargo-deny)"; fi
 
 fix: ## Format, apply lint suggestions, regenerate crds/ and the READMEs of charts/
-	cargo fmt
-	cargo clippy --all-targets --fix --allow-dirty --allow-staged
+	cargo fmt --all
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	$(MAKE) crds
 	KES_UPDATE=1 cargo test -q --test packaging the_readmes_list_every_value
 
@@ -57,8 +57,10 @@ demo-down: ## Remove what make demo made
 demo-local: ## The recipe by hand, without Kubernetes, and the same proofs
 	tests/demo/local.sh
 
-bench: ## Load on a running server: make bench ARGS="--server HOST:PORT --cert F --key F --name KEY --pid PID"
-	cargo bench --bench load -- $(ARGS)
+bench: ## Ours and KES side by side, into target/bench/report.md (BENCH_SECONDS, BENCH_ROUNDS, BENCH_ONLY, BENCH_FULL=1, BENCH_PEERS=none)
+	@[ "$$BENCH_PEERS" = none ] || tests/peers/build.sh kes
+	cargo build --release -p kes -p kes-compare
+	target/release/kes-compare
 
 clean: ## Remove what was built
 	cargo clean
