@@ -1,0 +1,19 @@
+//! Clients that mean harm, against the real server process: its memory stays bounded, its limits hold, and others are
+//! served meanwhile.
+//!
+//! `KES_HOSTILE=10` makes every attack ten times as large.
+
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod crowd;
+mod files;
+mod frames;
+mod http2;
+mod server;
+mod sizes;
+mod slow;
+
+/// `n`, or as many times more as `KES_HOSTILE` says.
+fn times(n: usize) -> usize {
+    std::env::var("KES_HOSTILE").map_or(n, |factor| n * factor.parse::<usize>().unwrap())
+}

@@ -1,0 +1,241 @@
+//! The real server as a child process, watched from outside: its memory, its log, and whether others are still served.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use kes::{
+    api::{EnclaveName, KeyName},
+    client::{Client, Config, Trust},
+    pki::{self, ClientIdentity, PemPair},
+    service::bootstrap,
+};
+use rustls::{ClientConfig, RootCertStore, pki_types::pem::PemObject as _};
+use tokio::{net::TcpStream, task::JoinHandle};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+const UNSEAL: &str = "dzbJd+OH71qeASPi7FUrNu7LKHhLl06Ylpu0V8gfBPg=";
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A running server, its data, and the admin of its only enclave.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    pub health: SocketAddr,
+    pub admin: PemPair,
+    certificate: String,
+    dir: tempfile::TempDir,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// With at most `files` open files, if given.
+    pub async fn start_with(files: Option<u32>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let admin = pki::self_signed_client("admin", DAY).unwrap();
+        let (address, health) = (free_address(), free_address());
+        let certificate = prepare(dir.path(), address, health, &admin).await;
+        let log = std::fs::File::create(dir.path().join("server.log")).unwrap();
+        let limit = files.map_or(String::new(), |files| format!("ulimit -n {files} && "));
+        let child = Command::new("sh")
+            .args(["-c", &format!("{limit}exec \"$0\" server --config config.yml data")])
+            .arg(env!("CARGO_BIN_EXE_kes"))
+            .current_dir(dir.path())
+            .env("KES_HOSTILE_UNSEAL_KEY", UNSEAL)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let server = Self { child, address, health, admin, certificate, dir };
+        server.answers().await;
+        server.client(&server.admin).create_key(&key()).await.unwrap();
+        server
+    }
+
+    /// Waits until the server answers its admin on a new connection; fails after half a minute.
+    pub async fn answers(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while let Err(error) = self.client(&self.admin).status().await {
+            assert!(Instant::now() < deadline, "the server does not answer: {error}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub fn client(&self, who: &PemPair) -> Client {
+        Client::new(Config {
+            endpoint: format!("https://{}", self.address),
+            connect_to: Some(self.address),
+            identity: ClientIdentity::from_pem(who.certificate.as_bytes(), who.key.as_bytes()).unwrap(),
+            trust: Trust::Pem(self.certificate.clone().into_bytes()),
+            enclave: None,
+            timeout: Duration::from_secs(10),
+        })
+        .unwrap()
+    }
+
+    /// How `who` connects when it speaks `protocol`, `h2` or `http/1.1`.
+    pub fn tls(&self, who: &PemPair, protocol: &str) -> Arc<ClientConfig> {
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
+        let chain = vec![CertificateDer::from_pem_slice(who.certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(who.key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .unwrap();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        Arc::new(config)
+    }
+
+    pub async fn connect(&self, config: &Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+        let socket = TcpStream::connect(self.address).await?;
+        socket.set_nodelay(true)?;
+        TlsConnector::from(Arc::clone(config)).connect(self.address.ip().into(), socket).await
+    }
+
+    /// Resident memory in MiB: now, and the most there ever was.
+    pub fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
+        };
+        (of("VmRSS:"), of("VmHWM:"))
+    }
+
+    /// Everything it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()
+    }
+
+    /// Waits until the log has `text`.
+    pub async fn logs(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "'{text}' is not in the log:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+/// The key that every test uses.
+pub fn key() -> KeyName {
+    KeyName::new("key").unwrap()
+}
+
+/// Somebody whom no enclave knows.
+pub fn stranger() -> PemPair {
+    pki::self_signed_client("stranger", DAY).unwrap()
+}
+
+/// Takes as many open files as this process may have, since it plays thousands of clients. Returns how many.
+pub fn many_files() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+async fn prepare(dir: &std::path::Path, address: SocketAddr, health: SocketAddr, admin: &PemPair) -> String {
+    let server = pki::self_signed(&pki::SelfSigned {
+        common_name: "server".into(),
+        dns: vec![],
+        ip: vec![address.ip()],
+        validity: DAY,
+        usage: pki::Usage::Server,
+    })
+    .unwrap();
+    let write = |name: &str, text: &[u8]| std::fs::write(dir.join(name), text).unwrap();
+    write("server.crt", server.certificate.as_bytes());
+    write("server.key", server.key.as_bytes());
+    write("unseal", UNSEAL.as_bytes());
+    let config = format!(
+        "address: {address}\nhealth: {health}\ntls: {{cert: server.crt, key: server.key}}\n\
+         unseal: {{environment: {{name: KES_HOSTILE_UNSEAL_KEY}}}}\n"
+    );
+    write("config.yml", config.as_bytes());
+    let identity = |pair: &PemPair| pki::identity_of_pem(pair.certificate.as_bytes()).unwrap();
+    let plan = bootstrap::Plan {
+        cluster_id: None,
+        system_admin: identity(&stranger()),
+        settings: serde_json::Value::Null,
+        enclaves: vec![bootstrap::EnclavePlan {
+            name: EnclaveName::default_enclave(),
+            admin: identity(admin),
+            policies: vec![],
+        }],
+    };
+    let seal = Arc::new(kes::crypto::seal::File::new(PathBuf::from(dir.join("unseal"))));
+    bootstrap::init(&dir.join("data"), seal, plan).await.unwrap();
+    server.certificate
+}
+
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A well-behaved client that works through an attack, over one kept connection and over new ones.
+pub struct Witness {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Vec<Result<Duration, String>>>,
+}
+
+impl Witness {
+    pub fn start(server: &Server) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (kept, stopped) = (server.client(&server.admin), Arc::clone(&stop));
+        let fresh: Vec<_> = (0..200).map(|_| server.client(&server.admin)).collect();
+        let task = tokio::spawn(async move {
+            let (mut answers, mut fresh) = (Vec::new(), fresh.into_iter());
+            while !stopped.load(Relaxed) {
+                let new = if answers.len() % 10 == 9 { fresh.next() } else { None };
+                let began = Instant::now();
+                let answer = new.as_ref().unwrap_or(&kept).generate(&key(), b"context").await;
+                answers.push(answer.map(|_| began.elapsed()).map_err(|error| error.to_string()));
+                // it works, it does not attack
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            answers
+        });
+        Self { stop, task }
+    }
+
+    /// Every request was answered, none after the client's patience of ten seconds.
+    pub async fn was_served(self, during: &str) {
+        self.stop.store(true, Relaxed);
+        let answers = self.task.await.unwrap();
+        let count = answers.len();
+        let failed: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+        assert!(failed.is_empty(), "{} of {count} requests failed during {during}: {}", failed.len(), failed[0]);
+        let mut took: Vec<_> = answers.into_iter().flatten().collect();
+        took.sort();
+        assert!(count > 0, "nothing was asked during {during}");
+        let at = |share: usize| took[(count * share / 100).min(count - 1)];
+        println!("{during}: {count} requests of others answered, p50 {:?}, p99 {:?}, max {:?}", at(50), at(99), at(100));
+    }
+}

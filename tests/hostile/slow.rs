@@ -1,0 +1,140 @@
+//! Clients that take their time.
+
+use std::time::{Duration, Instant};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{
+    frames,
+    server::{Server, Witness, stranger},
+    times,
+};
+
+/// Sends `bytes` one by one until the server closes, and returns how long that took.
+async fn trickle(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite, bytes: impl Iterator<Item = u8>) -> Duration {
+    let (mut reading, mut writing) = tokio::io::split(Box::pin(stream));
+    let began = Instant::now();
+    let write = async {
+        for byte in bytes {
+            if writing.write_all(&[byte]).await.is_err() || writing.flush().await.is_err() {
+                break;
+            }
+            // the pace of the attack
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut answer = Vec::new();
+    tokio::select! {
+        () = write => {}
+        _ = reading.read_to_end(&mut answer) => {}
+    }
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_comes_byte_by_byte_is_cut_off_after_5_to_10_seconds() {
+    let server = Server::start().await;
+    let witness = Witness::start(&server);
+    let config = server.tls(&stranger(), "http/1.1");
+    let attackers = (0..times(100)).map(|_| async {
+        let stream = server.connect(&config).await.unwrap();
+        trickle(stream, b"GET /version HTTP/1.1\r\nHost: x\r\nX: ".iter().copied().chain(std::iter::repeat(b'x'))).await
+    });
+    for took in futures::future::join_all(attackers).await {
+        assert!((Duration::from_secs(4)..Duration::from_secs(15)).contains(&took), "{took:?}");
+    }
+    witness.was_served("slow headers").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_is_never_completed_ends_after_10_seconds() {
+    let server = Server::start().await;
+    let witness = Witness::start(&server);
+    // the first bytes of a TLS record that holds a ClientHello of 508 bytes
+    let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+    let attackers = (0..times(100)).map(|_| async {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(&hello).await.unwrap();
+        let began = Instant::now();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        began.elapsed()
+    });
+    for took in futures::future::join_all(attackers).await {
+        assert!(took < Duration::from_secs(15), "{took:?}");
+    }
+    witness.was_served("half-open handshakes").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_never_ends_is_answered_after_15_seconds_and_a_strangers_is_not_awaited() {
+    let server = Server::start().await;
+    let witness = Witness::start(&server);
+    let began = Instant::now();
+    let post = |who, announced: &'static str| {
+        let (config, server) = (server.tls(who, "http/1.1"), &server);
+        async move {
+            let mut stream = server.connect(&config).await.unwrap();
+            let head = format!("POST /v1/key/generate/key HTTP/1.1\r\nHost: x\r\n{announced}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            (String::from_utf8(answer.to_vec()).unwrap(), began.elapsed())
+        }
+    };
+    let stranger = stranger();
+    for announced in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
+        let (answer, took) = post(&stranger, announced).await;
+        assert_eq!(answer, "HTTP/1.1 403", "a stranger's body is not read");
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
+    let waiting = (0..times(50)).map(|n| {
+        post(&server.admin, if n % 2 == 0 { "Content-Length: 1000" } else { "Transfer-Encoding: chunked" })
+    });
+    for (answer, took) in futures::future::join_all(waiting).await {
+        assert_eq!(answer, "HTTP/1.1 503");
+        assert!(took < Duration::from_secs(25), "{took:?}");
+    }
+    witness.was_served("slow bodies").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_probes_do_not_keep_the_health_port_from_the_kubelet() {
+    let server = Server::start().await;
+    let attackers = (0..times(200)).map(|_| async {
+        let mut stream = TcpStream::connect(server.health).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+        stream
+    });
+    let attackers = futures::future::join_all(attackers).await;
+    // the kubelet gives a probe one second by default; here the machine is shared
+    let probe = async {
+        let mut stream = TcpStream::connect(server.health).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(5), probe).await.expect("the probe is answered");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    drop(attackers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_of_http2_that_is_never_finished_holds_nobody_up() {
+    let server = Server::start().await;
+    let witness = Witness::start(&server);
+    let config = server.tls(&stranger(), "h2");
+    let mut held = Vec::new();
+    for _ in 0..times(100) {
+        let mut stream = server.connect(&config).await.unwrap();
+        let begun = frames::frame(frames::HEADERS, 0, 1, &frames::block("GET", "/version"));
+        stream.write_all(&[frames::hello(&[]), begun].concat()).await.unwrap();
+        held.push(stream);
+    }
+    server.answers().await;
+    witness.was_served("unfinished headers").await;
+}
