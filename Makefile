@@ -17,7 +17,7 @@ test: verify test-fast test-cluster ## All tests: rules, Rust tests, the real cl
 test-fast: ## Rust tests without a cluster
 	cargo test
 
-test-cluster: ## The demo's proofs on a real Kubernetes, then everything it started is removed
+test-cluster: ## The demo's proofs and tests/e2e on a real Kubernetes, then everything it started is removed
 	tests/cluster/test.sh
 
 verify: ## Format and lints; writes nothing
