@@ -20,7 +20,7 @@ render-tools: ## helm and kubectl for the tests of charts/ and config/ (without 
 test-fast: ## Rust tests without a cluster
 	cargo test
 
-test-cluster: ## The demo's proofs on a real Kubernetes, then everything it started is removed
+test-cluster: ## The demo's proofs and tests/e2e on a real Kubernetes, then everything it started is removed
 	tests/cluster/test.sh
 
 verify: ## Format and lints; writes nothing

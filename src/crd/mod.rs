@@ -37,6 +37,9 @@ pub fn yaml() -> String {
 }
 
 #[cfg(test)]
+mod rule_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -72,6 +72,7 @@ use super::status::KesClusterStatus;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = Rule::new("has(self.seal) == has(oldSelf.seal) && (!has(self.seal) || self.seal == oldSelf.seal)").message("spec.seal cannot be changed: the volumes are sealed with that very key. Put it back, or make a new KesCluster"),
     validation = Rule::new("self.tenants.all(t, self.enclaves.exists(e, e.name == t.enclave))").message("spec.tenants[].enclave must name one of spec.enclaves")
 )]
 pub struct KesClusterSpec {
@@ -161,15 +162,23 @@ pub enum DeletionPolicy {
 /// The volume of one member.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)").message("spec.storage.storageClassName cannot be changed: a volume keeps its class. Put it back, or make a new KesCluster")
+)]
 pub struct Storage {
     /// Size of the volume. A key takes about 220 bytes, so the default of 1Gi is enough for some four million.
     #[serde(default = "one_gibibyte")]
     #[schemars(length(min = 1, max = 32), regex(pattern = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
+    #[x_kube(validation = Rule::new("quantity(self).isGreaterThan(quantity('0'))").message("spec.storage.size must be greater than 0"))]
+    #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity(oldSelf)) >= 0").message("spec.storage.size cannot shrink: volumes only grow. Put the former size back"))]
     pub size: String,
 
     /// Class of the volume. Default: the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub storage_class_name: Option<String>,
 }
 
@@ -192,7 +201,10 @@ pub struct Seal {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyReference {
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: String,
 
     /// Key inside the Secret.
@@ -247,12 +259,12 @@ pub struct PolicyRules {
 
     /// Patterns of request paths that are permitted, for example `/v1/key/generate/app-*`.
     #[serde(default)]
-    #[schemars(length(max = 128), inner(length(min = 1, max = 256)))]
+    #[schemars(length(max = 128), inner(length(min = 1, max = 256), regex(pattern = r"^/")))]
     pub allow: Vec<String>,
 
     /// Patterns of request paths that are refused even where `allow` permits them.
     #[serde(default)]
-    #[schemars(length(max = 128), inner(length(min = 1, max = 256)))]
+    #[schemars(length(max = 128), inner(length(min = 1, max = 256), regex(pattern = r"^/")))]
     pub deny: Vec<String>,
 }
 
@@ -269,7 +281,10 @@ pub struct IdentityGrant {
     pub policy: String,
 
     /// Name of the Secret to write: `tls.crt`, `tls.key` and the `ca.crt` that the key service is trusted by. Generated once; the identity is the key.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub secret_name: String,
 }
 
@@ -353,7 +368,10 @@ pub struct PodOverrides {
 
     /// Priority class of the pods. The key service should not be evicted before the storage that needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub priority_class_name: Option<String>,
 }
 

@@ -1,0 +1,20 @@
+//! Tests on a real Kubernetes cluster: one file per feature, all of them on the cluster that `make test-cluster` brings
+//! up, with the operator, the MinIO Operator (or its stand-in) and the demo's Tenant in it.
+//!
+//! They change and delete what is in the cluster, so they run only when `KES_E2E=1` says that the cluster of
+//! `KUBECONFIG` is meant for that. `KES_E2E=1 cargo test --test e2e -- WORD` runs those whose name contains WORD.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod invalid_specs;
+mod runner;
+mod tenant_conflicts;
+mod wait;
+mod world;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cases = [invalid_specs::cases(), tenant_conflicts::cases()];
+    runner::main(cases.into_iter().flatten().collect())
+}

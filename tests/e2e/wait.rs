@@ -1,0 +1,50 @@
+//! Waiting for a condition, with a deadline and, when it passes, the last reason.
+
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use kube::{Api, runtime::wait::await_condition};
+use serde::de::DeserializeOwned;
+
+/// Generous: the machine may have other things to do. `KES_E2E_PATIENCE` multiplies it.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+pub(crate) fn patience() -> Duration {
+    let factor = std::env::var("KES_E2E_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    PATIENCE * factor
+}
+
+/// Waits until `holds` says `Ok` about the object `name`, and returns the object as it was then.
+///
+/// `holds` gets nothing while there is no such object; its `Err` is the reason for waiting on.
+pub(crate) async fn until<K>(
+    api: Api<K>,
+    name: &str,
+    what: &str,
+    holds: impl Fn(Option<&K>) -> Result<(), String> + Send + Sync,
+) -> anyhow::Result<Option<K>>
+where
+    K: Clone + Debug + Send + DeserializeOwned + kube::Resource + 'static,
+{
+    let last = Arc::new(Mutex::new(String::from("it was not seen at all")));
+    let note = Arc::clone(&last);
+    let condition = move |object: Option<&K>| match holds(object) {
+        Ok(()) => true,
+        Err(reason) => {
+            *note.lock().expect("no panic while it is held") = reason;
+            false
+        }
+    };
+    let waiting = tokio::time::timeout(patience(), await_condition(api, name, condition));
+    match waiting.await {
+        Ok(found) => found.with_context(|| format!("failed to watch {name} for: {what}")),
+        Err(_) => {
+            let last = last.lock().expect("no panic while it is held");
+            bail!("{name}: {what} did not come within {:?}; last seen: {last}", patience())
+        }
+    }
+}
