@@ -49,9 +49,9 @@ impl Algorithm {
         }
     }
 
-    /// The name in MessagePack ciphertexts.
+    /// The name in MessagePack ciphertexts: v0.22.3 and v0.23.0 spell it differently.
     pub(super) fn from_message_pack_name(name: &[u8]) -> Option<Self> {
-        [Self::Aes256Gcm, Self::XChaCha20Poly1305].into_iter().find(|a| a.name().as_bytes() == name)
+        std::str::from_utf8(name).ok()?.parse().ok()
     }
 }
 

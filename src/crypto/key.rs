@@ -257,6 +257,25 @@ mod tests {
     }
 
     #[test]
+    fn ciphertexts_of_kes_0_23_open_though_they_spell_the_algorithm_otherwise() {
+        for (algorithm, ciphertext) in [
+            (
+                Aes,
+                "laZBRVMyNTbZIDYzMGRjZDI5NjZjNDMzNjY5MTEyNTQ0OGJiYjI1YjRmxBALOsNSBOEZ/ANngaNep7x8xAwrqMUC6vsc2AFBC6jEFXnPruIf0m9e/67XzvjQeR+4rRb7zQ==",
+            ),
+            (
+                ChaCha,
+                "lahDaGFDaGEyMNkgNjMwZGNkMjk2NmM0MzM2NjkxMTI1NDQ4YmJiMjViNGbEEKRo0dGFwbE7RoU3ciuCFKPEDISKtEzIxsVa/4buDMQVTxY06WAXXQ0GvmSBl2/Wqkt0+0gH",
+            ),
+        ] {
+            for known in [Some(algorithm), None] {
+                let plaintext = Key::new(secret(), known).open(&decode(ciphertext), b"{}").unwrap();
+                assert_eq!(**plaintext, *b"hello");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_sealed_opens_at_every_length_of_the_message_pack_header() {
         for algorithm in [Aes, ChaCha] {
             let key = Key::new(secret(), Some(algorithm));
