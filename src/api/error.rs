@@ -12,6 +12,8 @@ pub enum Fault {
     NotFound,
     /// The method is not the route's: 405.
     MethodNotAllowed,
+    /// The algorithm or its key size is none of ours: 406.
+    NotAcceptable,
     /// The request contradicts the cluster's state: 409.
     Conflict,
     /// The body is larger than the route's limit: 413.
@@ -76,6 +78,8 @@ fixed! {
     ASSIGN_ADMIN = BadRequest, "cannot assign policy to admin";
     /// The enclave admin is part of the enclave.
     DELETE_ADMIN = BadRequest, "cannot delete admin";
+    /// The system admin is in no enclave.
+    DELETE_SYSTEM_ADMIN = BadRequest, "cannot delete system admin";
     /// Roles stay apart.
     ADMIN_IS_SYSTEM_ADMIN = BadRequest, "admin identity cannot system admin";
     /// At least one rule of the contract for an identity was broken.
@@ -133,6 +137,7 @@ impl ApiError {
             Fault::Forbidden => 403,
             Fault::NotFound => 404,
             Fault::MethodNotAllowed => 405,
+            Fault::NotAcceptable => 406,
             Fault::Conflict => 409,
             Fault::TooLarge => 413,
             Fault::Internal => 500,

@@ -53,6 +53,15 @@ pub struct Status {
     /// Whether secret memory is locked; absent from other servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mem_locked: Option<bool>,
+    /// Nanoseconds that reading a record took; absent from KES v0.22.3 and when nothing could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keystore_latency: Option<u64>,
+    /// Whether no record could be read.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keystore_unreachable: bool,
+    /// The same: the Go SDKs fail when they get only one of both.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keystore_unavailable: bool,
 }
 
 /// One row of `GET /v1/api`.

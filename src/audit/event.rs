@@ -28,7 +28,7 @@ pub struct Event<'a> {
     pub path: &'a str,
     /// Who asked, if the certificate says.
     pub identity: Option<&'a Identity>,
-    /// The enclave that was meant, if its name is valid.
+    /// The enclave that the request is about: absent where it is about the server, or the name is none.
     pub enclave: Option<&'a EnclaveName>,
     /// The name of the action.
     pub action: &'a str,

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Event, Sink};
+use super::{Event, Feed, Sink};
 
 /// Most bytes that wait for the sink. What comes while they are full is dropped, except for mutations.
 const MAX_WAITING: usize = 4 << 20;
@@ -20,7 +20,10 @@ const GATHER: Duration = Duration::from_millis(10);
 
 /// Takes events from many threads; cheap to clone.
 #[derive(Clone)]
-pub struct AuditLog(Option<Arc<Shared>>);
+pub struct AuditLog {
+    sink: Option<Arc<Shared>>,
+    feed: Arc<Feed>,
+}
 
 /// The line of a mutation could not be written, so the mutation must not be answered as done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -45,10 +48,10 @@ struct State {
 }
 
 impl AuditLog {
-    /// A log that keeps nothing and costs nothing.
+    /// A log that keeps nothing; it can only be followed.
     #[must_use]
     pub fn none() -> Self {
-        Self(None)
+        Self { sink: None, feed: Arc::default() }
     }
 
     /// A log into `sink`, with a thread that writes.
@@ -64,12 +67,13 @@ impl AuditLog {
         });
         let writer = Arc::clone(&shared);
         std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(sink))?;
-        Ok(Self(Some(shared)))
+        Ok(Self { sink: Some(shared), feed: Arc::default() })
     }
 
     /// Notes `event`, some milliseconds later on its way to the sink. Never blocks on the sink.
     pub fn record(&self, event: &Event<'_>) {
-        let Some(shared) = &self.0 else { return };
+        self.feed_with(event);
+        let Some(shared) = &self.sink else { return };
         LINE.with_borrow_mut(|line| {
             line.clear();
             event.write(line);
@@ -82,7 +86,8 @@ impl AuditLog {
     /// # Errors
     /// When the sink refused it. A sink that is stuck is waited for; the caller sets the limit.
     pub async fn record_now(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        let Some(shared) = &self.0 else { return Ok(()) };
+        self.feed_with(event);
+        let Some(shared) = &self.sink else { return Ok(()) };
         let written = {
             let (done, written) = oneshot::channel();
             let mut state = shared.lock();
@@ -98,22 +103,38 @@ impl AuditLog {
         written.await.map_err(|_| AuditError)
     }
 
+    /// Where events can be followed as they come, each with the others of its enclave.
+    #[must_use]
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    fn feed_with(&self, event: &Event<'_>) {
+        if let Some(enclave) = event.enclave
+            && self.feed.is_followed()
+        {
+            let mut line = Vec::with_capacity(512);
+            event.write(&mut line);
+            self.feed.publish(enclave, &line);
+        }
+    }
+
     /// Lines that reached the sink.
     #[must_use]
     pub fn events(&self) -> u64 {
-        self.0.as_ref().map_or(0, |shared| shared.events.load(Ordering::Relaxed))
+        self.sink.as_ref().map_or(0, |shared| shared.events.load(Ordering::Relaxed))
     }
 
     /// Lines that did not, because the sink was stuck or refused them.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.0.as_ref().map_or(0, |shared| shared.dropped.load(Ordering::Relaxed))
+        self.sink.as_ref().map_or(0, |shared| shared.dropped.load(Ordering::Relaxed))
     }
 
     /// Writes what waits and ends; gives a stuck sink `patience`. Returns whether everything was written.
     #[must_use]
     pub fn close(&self, patience: Duration) -> bool {
-        let Some(shared) = &self.0 else { return true };
+        let Some(shared) = &self.sink else { return true };
         let end = Instant::now() + patience;
         let mut state = shared.lock();
         state.closing = true;

@@ -3,14 +3,17 @@
 //! ```text
 //! data plane ──record──────► buffer (bounded, in order) ──writer thread──► sink
 //! mutation   ──record_now──►   the same, and waits until its line is written
+//! both       ──feed────────► who follows the enclave's log (bounded each)
 //! ```
 //! A sink that is stuck never blocks the data plane: its lines are dropped and counted. A mutation is answered only
 //! after its line was written. Lines hold names, identities and outcomes; never key material, plaintext or context.
 
 mod event;
+mod feed;
 mod log;
 mod sink;
 
 pub use event::{Decision, Event};
+pub use feed::{Feed, Subscription, TooManyReaders};
 pub use log::{AuditError, AuditLog};
 pub use sink::{Sink, Stdout};

@@ -63,6 +63,18 @@ actions! {
         DecryptKey,
         /// Decrypt up to 1000 texts.
         BulkDecrypt,
+        /// Authenticate a text.
+        Hmac,
+        /// Keep a secret.
+        CreateSecret,
+        /// Read a secret's value.
+        ReadSecret,
+        /// Read a secret's origin.
+        DescribeSecret,
+        /// List secrets.
+        ListSecrets,
+        /// Delete a secret.
+        DeleteSecret,
         /// Create or replace a policy.
         WritePolicy,
         /// Read a policy's patterns.
@@ -89,12 +101,18 @@ actions! {
         Api,
         /// Ask whether the server is ready.
         Ready,
+        /// Follow what is asked of the enclave.
+        AuditLog,
+        /// Follow what fails within the enclave.
+        ErrorLog,
     }
     System {
         /// Create an enclave.
         CreateEnclave,
         /// Read an enclave's origin.
         DescribeEnclave,
+        /// List enclaves.
+        ListEnclaves,
         /// Delete an enclave with all that is in it.
         DeleteEnclave,
         /// Give a fresh server its cluster id and root key.

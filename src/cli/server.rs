@@ -121,14 +121,23 @@ impl Server {
         if file.is_none() && !Directory::is_initialised(&dir) {
             Directory::read_manifest(&dir)?;
         }
-        let Resolved { address, health, key, certificate, unseal, await_bootstrap, audit } =
-            server_config::resolve(flags, file, kept)?;
+        let Resolved {
+            address,
+            health,
+            key,
+            certificate,
+            unseal,
+            await_bootstrap,
+            audit,
+            generation,
+            layout,
+        } = server_config::resolve(flags, file, kept)?;
         let (seal, ..) = unseal.provider()?;
         let service = Service::open(Setup {
             dir,
             seal,
             await_bootstrap,
-            layout: crypto::Layout::default(),
+            layout,
             clock: Arc::new(System),
             random: Arc::new(System),
         })
@@ -184,6 +193,7 @@ impl Running {
             audit,
             metrics: server::metrics(),
             memory_locked: memory.locked,
+            generation,
             shutdown,
         };
         let server = match server::Server::bind(options).await {

@@ -14,7 +14,10 @@ use super::{
     init_config::{expand, first_line},
     settings::{Settings, Tls, Unseal, UnsealEnvironment, UnsealFile, address},
 };
-use crate::api::{API_PORT, Identity};
+use crate::{
+    api::{API_PORT, Identity, message::Generation},
+    crypto::Layout,
+};
 
 /// `config.yml`.
 #[derive(Debug, Default, Deserialize)]
@@ -28,6 +31,18 @@ pub(super) struct ServerConfig {
     tls: Tls,
     unseal: Option<Unseal>,
     log: Log,
+    compatibility: Option<Generation>,
+    ciphertext: Option<Ciphertext>,
+}
+
+/// How new ciphertexts are written; all are read.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+enum Ciphertext {
+    /// Short; KES of 2024 and later reads it.
+    Raw,
+    /// Longer; every KES from v0.19.2 on reads it.
+    MessagePack,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -84,6 +99,9 @@ pub(super) struct Resolved {
     /// Who may bootstrap an empty directory.
     pub(super) await_bootstrap: Option<Identity>,
     pub(super) audit: bool,
+    /// Whose shapes are written where clients contradict each other.
+    pub(super) generation: Generation,
+    pub(super) layout: Layout,
 }
 
 /// Parses the text of a `config.yml`.
@@ -101,8 +119,18 @@ pub(super) fn parse(text: &str) -> Result<ServerConfig, Failure> {
 /// Brings flags, file and the data directory's own settings together.
 pub(super) fn resolve(flags: Flags, file: Option<ServerConfig>, kept: Settings) -> Result<Resolved, Failure> {
     let audit_default = file.is_some();
-    let ServerConfig { version: _, address: listen, health, bootstrap, system, tls, unseal, log } =
-        file.unwrap_or_default();
+    let ServerConfig {
+        version: _,
+        address: listen,
+        health,
+        bootstrap,
+        system,
+        tls,
+        unseal,
+        log,
+        compatibility,
+        ciphertext,
+    } = file.unwrap_or_default();
     let environment = |text: &str| expand(text, &|name| std::env::var_os(name));
     let listen = listen.map_or_else(|| environment(&kept.address), |text| environment(&text));
     let address = match (flags.address, listen.as_str()) {
@@ -146,7 +174,13 @@ pub(super) fn resolve(flags: Flags, file: Option<ServerConfig>, kept: Settings) 
         (Some(Bootstrap::Never) | None, _) => None,
     };
     let audit = log.audit.map_or(audit_default, |switch| switch == Switch::On);
-    Ok(Resolved { address, health, key, certificate, unseal, await_bootstrap, audit })
+    let generation = compatibility.unwrap_or_default();
+    let layout = match ciphertext {
+        None => Layout::default(),
+        Some(Ciphertext::Raw) => Layout::Raw,
+        Some(Ciphertext::MessagePack) => Layout::MessagePack,
+    };
+    Ok(Resolved { address, health, key, certificate, unseal, await_bootstrap, audit, generation, layout })
 }
 
 fn invalid(why: impl std::fmt::Display, next: impl Into<String>) -> Failure {
@@ -204,6 +238,7 @@ unseal:
             (2, "file.key".into(), "kept.crt".into())
         );
         assert!(!both.audit);
+        assert_eq!((both.generation, both.layout), (Generation::V022, Layout::Raw));
 
         let flags =
             Flags { address: Some(([127, 0, 0, 1], 3).into()), key: Some("flag.key".into()), cert: None };
@@ -212,8 +247,18 @@ unseal:
     }
 
     #[test]
+    fn old_clients_and_old_ciphertexts_are_a_setting() {
+        let text = "tls: {key: k, cert: c}\ncompatibility: v2025\nciphertext: message-pack";
+        let resolved = resolve(Flags::default(), Some(parse(text).unwrap()), Settings::default());
+        let resolved = resolved.unwrap_or_else(|f| panic!("{f}"));
+        assert_eq!((resolved.generation, resolved.layout), (Generation::V2025, Layout::MessagePack));
+    }
+
+    #[test]
     fn every_mistake_is_named() {
         for (text, expected) in [
+            ("compatibility: v1", "unknown variant"),
+            ("ciphertext: json", "unknown variant"),
             ("version: v2", "version 'v2' is not supported"),
             ("adress: x", "adress"),
             ("address: [", "invalid configuration:"),

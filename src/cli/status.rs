@@ -74,6 +74,9 @@ fn to_json(status: &message::Status, api: Option<&[ApiRoute]>) -> String {
         mem_heap_used,
         mem_stack_used,
         mem_locked,
+        keystore_latency: _,
+        keystore_unreachable: _,
+        keystore_unavailable: _,
     } = status;
     let nanoseconds = uptime.saturating_mul(1_000_000_000);
     json(&Json {
@@ -153,6 +156,9 @@ mod tests {
             mem_heap_used: 41_943_040,
             mem_stack_used: 1536,
             mem_locked: Some(true),
+            keystore_latency: None,
+            keystore_unreachable: false,
+            keystore_unavailable: false,
         }
     }
 

@@ -207,6 +207,7 @@ fn fault(status: u16) -> Fault {
         403 => Fault::Forbidden,
         404 => Fault::NotFound,
         405 => Fault::MethodNotAllowed,
+        406 => Fault::NotAcceptable,
         409 => Fault::Conflict,
         413 => Fault::TooLarge,
         501 => Fault::NotImplemented,

@@ -76,8 +76,7 @@ pub(super) async fn serve(
         async move {
             let (head, body) = request.into_parts();
             let response = respond(shared, peer, head, Body::Wire(body)).await;
-            drop(busy);
-            Ok::<_, std::convert::Infallible>(response)
+            Ok::<_, std::convert::Infallible>(response.map(|body| body.holding(busy)))
         }
     });
     let io = TokioIo::new(Watched { inner: stream, activity: Arc::clone(&activity) });

@@ -1,26 +1,21 @@
 //! One HTTP request: find its route, run it within its limits, audit, count, answer.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use bytes::Bytes;
 use http::{HeaderValue, Response, request::Parts};
-use http_body_util::Full;
 use jiff::Timestamp;
 
 use super::{
     body::Body,
     call::{Answer, Call, Peer, Shared},
-    reply::refusal,
-    route::{self, Audited, Found},
+    reply::{Outgoing, Reply, refusal},
+    route::{self, Audited, Found, Route},
     target,
 };
 use crate::{
-    api::{ApiError, EnclaveName, Fault},
+    api::{ApiError, EnclaveName, Fault, message::ErrorEvent},
     audit::{Decision, Event},
-    authz::Rule,
+    authz::{Rule, Scope},
 };
 
 /// Answers one request.
@@ -29,7 +24,7 @@ pub(super) async fn respond(
     peer: Arc<Peer>,
     head: Parts,
     body: Body,
-) -> Response<Full<Bytes>> {
+) -> Response<Outgoing> {
     let received = Received { time: Timestamp::now(), instant: Instant::now() };
     let path = match target::path(&head.uri) {
         Ok(path) => path,
@@ -69,7 +64,7 @@ async fn run(
     found: &Found<'_>,
     body: Body,
     received: Received,
-) -> Response<Full<Bytes>> {
+) -> Response<Outgoing> {
     let route = found.route;
     let selector = target::selector(&head.uri, &head.headers);
     // policies see a route that takes an argument with its slash, as if it had been redirected there
@@ -87,14 +82,17 @@ async fn run(
             Err(error) => Answer::error(error.clone()),
             Ok(enclave) => {
                 let call = Call { shared, peer, route, path, argument: found.argument, enclave };
-                tokio::time::timeout(route.timeout, route.handler.serve(&call, body))
+                tokio::time::timeout(route.limit(), route.handler.serve(&call, body))
                     .await
                     .unwrap_or_else(|_| Answer::error(ApiError::TIMEOUT))
             }
         }
     };
 
-    let outcome = Outcome { path, selector: &selector, enclave: enclave.as_ref().ok(), found, received };
+    // what is about the server is nobody's to follow in an enclave
+    let is_within = matches!(route.handler.scope(), Scope::Enclave | Scope::Caller);
+    let enclave = enclave.as_ref().ok().filter(|_| is_within);
+    let outcome = Outcome { path, selector: &selector, enclave, found, received };
     let Answer { result, decision } = answer;
     let code = result.as_ref().map_or_else(ApiError::status, |_| 200);
     let audited = audit(shared, peer, &outcome, decision, code).await;
@@ -107,13 +105,25 @@ async fn run(
         shared.metrics.error_logged();
         if let Err(error) = &result {
             tracing::error!(action = route.handler.action(), path, code, %error, "request failed");
+            if let Some(enclave) = enclave
+                && shared.errors.is_followed()
+            {
+                shared.errors.publish(enclave, &failure(route, path, code, error, received));
+            }
         }
     }
-    let mut response = result.map_or_else(|error| refusal(&error), super::reply::Reply::into_http);
+    let mut response = result.map_or_else(|error| refusal(&error), Reply::into_http);
     if wrong_method {
         response.headers_mut().insert("accept", HeaderValue::from_static(route.methods[0]));
     }
     response
+}
+
+/// A line of the error log, beginning with the time as in KES.
+fn failure(route: &Route, path: &str, code: u16, error: &ApiError, received: Received) -> Vec<u8> {
+    let time = received.time.strftime("%Y/%m/%d %H:%M:%S");
+    let message = format!("{time} http: {} {path} failed with {code}: {error}", route.handler.action());
+    Reply::json(&ErrorEvent { message }).map(Reply::into_bytes).unwrap_or_default().into()
 }
 
 struct Outcome<'a> {
@@ -154,7 +164,7 @@ async fn audit(
         Audited::Never => {}
         Audited::Soon => shared.audit.record(&event),
         Audited::BeforeAnswer => {
-            let patience = found.route.timeout.max(Duration::from_secs(1));
+            let patience = found.route.limit();
             tokio::time::timeout(patience, shared.audit.record_now(&event))
                 .await
                 .map_err(|_| ApiError::TIMEOUT)?

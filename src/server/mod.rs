@@ -39,7 +39,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{api::EnclaveName, audit::AuditLog, service::Service, telemetry::Metrics};
+use crate::{
+    api::{EnclaveName, message::Generation},
+    audit::{AuditLog, Feed},
+    service::Service,
+    telemetry::Metrics,
+};
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 10_000;
@@ -64,6 +69,8 @@ pub struct Options {
     pub metrics: Arc<Metrics>,
     /// Whether secret memory is locked, for the status.
     pub memory_locked: bool,
+    /// Whose shapes are written where clients of the two generations of KES contradict each other.
+    pub generation: Generation,
     /// Resolves when the server shall stop, e.g. [`termination`].
     pub shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -116,8 +123,18 @@ impl Server {
     /// # Errors
     /// The certificate cannot be used, or a port cannot be had.
     pub async fn bind(options: Options) -> Result<Self, Error> {
-        let Options { address, health, certificate, key, service, audit, metrics, memory_locked, shutdown } =
-            options;
+        let Options {
+            address,
+            health,
+            certificate,
+            key,
+            service,
+            audit,
+            metrics,
+            memory_locked,
+            generation,
+            shutdown,
+        } = options;
         let certificate = Arc::new(tls::Certificate::load(certificate, key).map_err(Error::Certificate)?);
         let config = tls::config(Arc::clone(&certificate)).map_err(Error::Tls)?;
         let listen = |address| async move {
@@ -132,8 +149,21 @@ impl Server {
         metrics.counter("kes_audit_dropped_total", "Audit records that were lost.", move || {
             dropped.dropped() as f64
         });
-        let default_enclave = EnclaveName::default_enclave();
-        let shared = Arc::new(call::Shared { service, audit, metrics, default_enclave, memory_locked });
+        let errors = Arc::new(Feed::default());
+        let feeds = [Arc::clone(audit.feed()), Arc::clone(&errors)];
+        metrics.counter("kes_log_stream_dropped_total", "Lines that followers of a log missed.", move || {
+            feeds.iter().map(|feed| feed.dropped()).sum::<u64>() as f64
+        });
+        let shared = Arc::new(call::Shared {
+            service,
+            audit,
+            metrics,
+            default_enclave: EnclaveName::default_enclave(),
+            memory_locked,
+            generation,
+            errors,
+            draining: CancellationToken::new(),
+        });
         let (acceptor, reload) = (Arc::new(config).into(), Reload::never());
         Ok(Self { listener, health, certificate, acceptor, shared, reload, shutdown })
     }
@@ -162,7 +192,7 @@ impl Server {
     /// the service and the audit log.
     pub async fn serve(self) {
         let Self { listener, health, certificate, acceptor, shared, reload, shutdown } = self;
-        let (draining, stopped) = (CancellationToken::new(), CancellationToken::new());
+        let (draining, stopped) = (shared.draining.clone(), CancellationToken::new());
         if let Some(listener) = health {
             tokio::spawn(health::serve(listener, Arc::clone(&shared), draining.clone(), stopped.clone()));
         }

@@ -1,11 +1,22 @@
 //! What a handler answers, and how that and every refusal become HTTP.
 
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use bytes::Bytes;
+use futures::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use serde::Serialize;
 
 use crate::api::ApiError;
+
+/// The type of listings, on which clients choose their parser.
+const LINES: &str = "application/x-ndjson";
 
 /// A successful answer.
 pub(super) enum Reply {
@@ -15,8 +26,70 @@ pub(super) enum Reply {
     Json(Vec<u8>),
     /// One JSON value per line; perhaps none.
     Lines(Vec<u8>),
+    /// The same, made as fast as the client reads, perhaps without end.
+    Stream(Parts),
     /// Metrics in the Prometheus text format.
     Metrics(String),
+}
+
+/// An answer in parts.
+pub(super) type Parts = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+/// The body of a response.
+pub(super) enum Outgoing {
+    /// It is known; nearly every one is.
+    Whole(Full<Bytes>),
+    /// It is made as fast as the client reads.
+    Parts {
+        parts: Parts,
+        /// What must not be dropped before its end.
+        held: Option<Box<dyn Send>>,
+    },
+}
+
+impl Outgoing {
+    /// Drops `guard` at the end of the body; at once when that is known already.
+    pub(super) fn holding(self, guard: impl Send + 'static) -> Self {
+        match self {
+            Self::Whole(_) => self,
+            Self::Parts { parts, held: _ } => Self::Parts { parts, held: Some(Box::new(guard)) },
+        }
+    }
+}
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(whole) => Pin::new(whole).poll_frame(cx),
+            Self::Parts { parts, held } => {
+                let polled = parts.as_mut().poll_next(cx);
+                if matches!(polled, Poll::Ready(None)) {
+                    *held = None;
+                }
+                polled.map(|part| part.map(|part| Ok(Frame::data(part))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(whole) => whole.is_end_stream(),
+            Self::Parts { .. } => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(whole) => whole.size_hint(),
+            Self::Parts { .. } => SizeHint::default(),
+        }
+    }
 }
 
 impl Reply {
@@ -32,6 +105,23 @@ impl Reply {
         let mut out = Vec::new();
         values.into_iter().try_for_each(|value| append(&value, &mut out))?;
         Ok(Self::Lines(out))
+    }
+
+    /// The line that ends a listing which failed halfway.
+    pub(super) fn last_line(error: &ApiError) -> Self {
+        let mut out = Vec::new();
+        // a map of two strings cannot fail
+        let _ = append(&std::collections::BTreeMap::from([("error", error.message())]), &mut out);
+        Self::Lines(out)
+    }
+
+    /// The bytes of an answer that is known.
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Empty | Self::Stream(_) => Bytes::new(),
+            Self::Json(body) | Self::Lines(body) => body.into(),
+            Self::Metrics(text) => text.into(),
+        }
     }
 
     /// An object whose fields are bytes: the answers of the data plane, written without detours.
@@ -58,31 +148,36 @@ impl Reply {
     }
 
     /// The response.
-    pub(super) fn into_http(self) -> Response<Full<Bytes>> {
+    pub(super) fn into_http(self) -> Response<Outgoing> {
         let (kind, body) = match self {
             Self::Empty => {
-                let mut response = Response::new(Full::default());
+                let mut response = Response::new(Outgoing::Whole(Full::default()));
                 response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
                 return response;
             }
             Self::Json(body) => ("application/json", body),
-            Self::Lines(body) => ("application/x-ndjson", body),
+            Self::Lines(body) => (LINES, body),
+            Self::Stream(parts) => {
+                let mut response = Response::new(Outgoing::Parts { parts, held: None });
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(LINES));
+                return response;
+            }
             Self::Metrics(text) => ("text/plain; version=0.0.4; charset=utf-8", text.into_bytes()),
         };
-        let mut response = Response::new(Full::new(body.into()));
+        let mut response = Response::new(Outgoing::Whole(Full::new(body.into())));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
 }
 
 /// The response for `error`: its status and `{"message":"…"}`.
-pub(super) fn refusal(error: &ApiError) -> Response<Full<Bytes>> {
+pub(super) fn refusal(error: &ApiError) -> Response<Outgoing> {
     let mut body = Vec::with_capacity(96);
     body.extend_from_slice(br#"{"message":"#);
     // neither the writer nor a string can fail
     let _ = serde_json::to_writer(&mut body, error.message());
     body.push(b'}');
-    let mut response = Response::new(Full::new(escape(body).into()));
+    let mut response = Response::new(Outgoing::Whole(Full::new(escape(body).into())));
     *response.status_mut() =
         StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -145,11 +240,7 @@ mod tests {
     use crate::api::{Fault, message};
 
     fn body(reply: Reply) -> String {
-        match reply {
-            Reply::Empty => String::new(),
-            Reply::Json(bytes) | Reply::Lines(bytes) => String::from_utf8(bytes).unwrap(),
-            Reply::Metrics(text) => text,
-        }
+        String::from_utf8(reply.into_bytes().to_vec()).unwrap()
     }
 
     #[tokio::test]

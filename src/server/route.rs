@@ -10,12 +10,12 @@ use futures::future::BoxFuture;
 use super::{
     body::Body,
     call::{Answer, Call, admit},
-    handle::{enclave, identity, key, policy, system},
+    handle::{enclave, identity, key, log, policy, secret, system},
     reply::Reply,
 };
 use crate::{
     api::ApiError,
-    authz::{Action, Authorized},
+    authz::{Action, Authorized, Scope},
 };
 
 /// One endpoint.
@@ -27,10 +27,17 @@ pub(super) struct Route {
     pub(super) argument: Argument,
     /// Largest body in bytes.
     pub(super) max_body: usize,
-    /// Time limit for the whole request.
+    /// Time limit for the whole request; zero for an answer without end.
     pub(super) timeout: Duration,
     pub(super) audit: Audited,
     pub(super) handler: &'static dyn Handler,
+}
+
+impl Route {
+    /// How long the answer's beginning may take.
+    pub(super) fn limit(&self) -> Duration {
+        if self.timeout.is_zero() { USUAL } else { self.timeout }
+    }
 }
 
 /// What follows the path.
@@ -59,9 +66,8 @@ pub(super) enum Audited {
 pub(super) trait Handler: Sync {
     /// Name of the action.
     fn action(&self) -> &'static str;
-    /// Scope of the action, for the matrix of tests.
-    #[cfg(test)]
-    fn scope(&self) -> crate::authz::Scope;
+    /// Scope of the action.
+    fn scope(&self) -> Scope;
     /// Authorises, reads the body, checks the argument and handles.
     fn serve<'c>(&'static self, call: &'c Call<'c>, body: Body) -> BoxFuture<'c, Answer>;
 }
@@ -79,8 +85,7 @@ impl<A: Action> Handler for Now<A> {
         A::NAME
     }
 
-    #[cfg(test)]
-    fn scope(&self) -> crate::authz::Scope {
+    fn scope(&self) -> Scope {
         A::SCOPE
     }
 
@@ -104,8 +109,7 @@ impl<A: Action> Handler for Later<A> {
         A::NAME
     }
 
-    #[cfg(test)]
-    fn scope(&self) -> crate::authz::Scope {
+    fn scope(&self) -> Scope {
         A::SCOPE
     }
 
@@ -136,6 +140,8 @@ const GET: &[&str] = &["GET"];
 const DELETE: &[&str] = &["DELETE"];
 /// KES v0.22.3 takes POST, KES 2024 takes PUT and POST.
 const POST: &[&str] = &["POST", "PUT"];
+/// What v0.22.3 does not have, clients ask for with PUT.
+const PUT: &[&str] = &["PUT", "POST"];
 const MIB: usize = 1 << 20;
 const USUAL: Duration = Duration::from_secs(15);
 
@@ -177,7 +183,13 @@ pub(super) static ROUTES: &[Route] = &[
     post("/v1/key/encrypt/", MIB, Soon, &Now(key::encrypt)),
     post("/v1/key/decrypt/", MIB, Soon, &Now(key::decrypt)),
     post("/v1/key/bulk/decrypt/", MIB, Soon, &Now(key::bulk_decrypt)),
+    Route { methods: PUT, ..post("/v1/key/hmac/", MIB, Soon, &Now(key::hmac)) },
     get("/v1/key/list/", Pattern, Soon, &Now(key::list)),
+    post("/v1/secret/create/", MIB, BeforeAnswer, later!(secret::create)),
+    get("/v1/secret/describe/", Name, Soon, &Now(secret::describe)),
+    get("/v1/secret/read/", Name, Soon, &Now(secret::read)),
+    delete("/v1/secret/delete/", later!(secret::delete)),
+    get("/v1/secret/list/", Pattern, Soon, &Now(secret::list)),
     get("/v1/policy/describe/", Name, Soon, &Now(policy::describe)),
     post("/v1/policy/assign/", 1024, BeforeAnswer, later!(policy::assign)),
     get("/v1/policy/read/", Name, Soon, &Now(policy::read)),
@@ -188,9 +200,13 @@ pub(super) static ROUTES: &[Route] = &[
     get("/v1/identity/self/describe", Nothing, Soon, &Now(identity::describe_self)),
     get("/v1/identity/list/", Pattern, Soon, &Now(identity::list)),
     delete("/v1/identity/delete/", later!(identity::delete)),
+    Route { timeout: Duration::ZERO, ..get("/v1/log/error", Nothing, Never, &Now(log::error)) },
+    Route { timeout: Duration::ZERO, ..get("/v1/log/audit", Nothing, Never, &Now(log::audit)) },
     post("/v1/enclave/create/", MIB, BeforeAnswer, later!(enclave::create)),
     get("/v1/enclave/describe/", Name, Soon, &Now(enclave::describe)),
     delete("/v1/enclave/delete/", later!(enclave::delete)),
+    get("/v1/enclave/list/", Pattern, Soon, &Now(enclave::list)),
+    Route { argument: Nothing, ..post("/v1/sys/seal", 0, BeforeAnswer, later!(system::seal)) },
     Route { argument: Nothing, ..post("/v1/sys/bootstrap", 1024, BeforeAnswer, later!(system::bootstrap)) },
     get("/v1/sys/cluster", Nothing, Never, &Now(system::cluster)),
 ];
@@ -268,7 +284,7 @@ mod tests {
     fn what_changes_something_is_audited_before_the_answer() {
         for route in ROUTES {
             let action = route.handler.action();
-            let changes = ["Create", "Import", "Delete", "Write", "Assign", "Bootstrap"];
+            let changes = ["Create", "Import", "Delete", "Write", "Assign", "Bootstrap", "Seal"];
             let is_change = changes.iter().any(|verb| action.starts_with(verb));
             assert_eq!(route.audit == Audited::BeforeAnswer, is_change, "{action}");
         }

@@ -1,6 +1,6 @@
 //! Enclaves: made, described and removed by the system admin, who has no rights inside them.
 
-use super::{Error, Service, record::EnclaveBody};
+use super::{Error, Service, listing::Filter, record::EnclaveBody};
 use crate::{
     api::{ApiError, EnclaveName, Identity, message},
     authz::{Authorized, action},
@@ -47,10 +47,32 @@ impl Service {
         })
     }
 
-    /// Removes an enclave with all its keys: nothing encrypted under them can be read again.
+    /// Enclaves whose names match `pattern`, by name.
     ///
     /// # Errors
-    /// [`ApiError::ENCLAVE_NOT_FOUND`], or the change could not be made.
+    /// When the pattern is malformed.
+    pub fn list_enclaves(
+        &self,
+        _proof: &Authorized<'_, action::ListEnclaves>,
+        pattern: &str,
+    ) -> Result<Vec<message::EnclaveInfo>, Error> {
+        let filter = Filter::parse(pattern)?;
+        let mut found = self.core()?.view.all(|name, enclave| {
+            filter.matches(name.as_str()).then(|| message::EnclaveInfo {
+                name: name.clone(),
+                created_at: enclave.created_at,
+                created_by: enclave.created_by.to_string(),
+            })
+        });
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// Removes an enclave with all its keys: nothing encrypted under them can be read again. One that does not exist is
+    /// removed already, as in KES.
+    ///
+    /// # Errors
+    /// When the change could not be made.
     pub async fn delete_enclave(
         &self,
         _proof: &Authorized<'_, action::DeleteEnclave>,
@@ -58,7 +80,10 @@ impl Service {
     ) -> Result<(), Error> {
         let change = Change::DeleteEnclave { enclave: name.to_string() };
         let missing = ApiError::ENCLAVE_NOT_FOUND;
-        self.core()?.propose(change, ApiError::ENCLAVE_EXISTS, missing).await
+        match self.core()?.propose(change, ApiError::ENCLAVE_EXISTS, missing).await {
+            Err(Error::Refused(refused)) if refused == ApiError::ENCLAVE_NOT_FOUND => Ok(()),
+            done => done,
+        }
     }
 }
 

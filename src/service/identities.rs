@@ -1,8 +1,6 @@
 //! Identities: described, listed, removed. They come to be by assigning a policy.
 
-use jiff::{Timestamp, civil};
-
-use super::{Error, Service, keys::Filter, policies::wire};
+use super::{Error, Service, listing::Filter, policies::wire, zero_time};
 use crate::{
     api::{ApiError, Identity, message},
     authz::{Authorized, action},
@@ -104,13 +102,16 @@ impl Service {
     /// Removes an identity: it may do nothing from then on.
     ///
     /// # Errors
-    /// [`ApiError::IDENTITY_NOT_FOUND`], [`ApiError::DELETE_ADMIN`], or the change could not be made.
+    /// [`ApiError::IDENTITY_NOT_FOUND`], [`ApiError::DELETE_ADMIN`], [`ApiError::DELETE_SYSTEM_ADMIN`], or the change could not be made.
     pub async fn delete_identity(
         &self,
         proof: &Authorized<'_, action::DeleteIdentity>,
         identity: &Identity,
     ) -> Result<(), Error> {
         let core = self.core()?;
+        if *identity == core.system_admin {
+            return Err(ApiError::DELETE_SYSTEM_ADMIN.into());
+        }
         if *identity == core.view.get(proof.enclave())?.admin {
             return Err(ApiError::DELETE_ADMIN.into());
         }
@@ -118,9 +119,4 @@ impl Service {
         let missing = ApiError::IDENTITY_NOT_FOUND;
         core.propose(Change::Delete { key }, missing.clone(), missing).await
     }
-}
-
-/// Go's zero time, which clients expect where there is none.
-fn zero_time() -> Timestamp {
-    civil::date(1, 1, 1).to_zoned(jiff::tz::TimeZone::UTC).map_or(Timestamp::UNIX_EPOCH, |z| z.timestamp())
 }

@@ -6,20 +6,27 @@ use jiff::Timestamp;
 use quick_cache::sync::GuardResult;
 use zeroize::Zeroizing;
 
-use super::{Error, Service, core::Core, record::KeyBody};
+use super::{
+    Error, Service,
+    core::Core,
+    listing::{Entries, Pages},
+    record::KeyBody,
+    zero_time,
+};
 use crate::{
     api::{
         ApiError, EnclaveName, KeyName,
-        message::{self, KeyInfo, Matching},
+        message::{self, KeyInfo},
     },
-    authz::{Authorized, Pattern, action},
-    crypto::{Algorithm, Key, SecretKey},
+    authz::{Authorized, action},
+    crypto::{Algorithm, Key, SecretKey, hmac_sha256},
     store::{Change, Kind, RecordKey},
 };
 
 /// A key ready for use.
 pub(super) struct StoredKey {
     key: Key,
+    hmac: SecretKey,
     created_at: Timestamp,
     created_by: String,
 }
@@ -28,6 +35,7 @@ impl StoredKey {
     fn new(body: KeyBody) -> Self {
         Self {
             key: Key::new(body.key, body.algorithm),
+            hmac: body.hmac,
             created_at: body.created_at,
             created_by: body.created_by,
         }
@@ -108,35 +116,8 @@ impl Service {
         &self,
         proof: &Authorized<'_, action::ListKeys>,
         pattern: &str,
-    ) -> Result<Vec<KeyInfo>, Error> {
-        let core = self.core()?;
-        let filter = Filter::parse(pattern)?;
-        let enclave = core.view.get(proof.enclave())?;
-        let (mut found, mut failed) = (Vec::new(), None);
-        core.consensus.records().visit(
-            Kind::Key,
-            proof.enclave().as_str(),
-            filter.prefix(),
-            |key, sealed| {
-                let Ok(name) = KeyName::new(&key.name) else { return true };
-                if !filter.matches(&key.name) {
-                    return true;
-                }
-                match core.open_key(&enclave.secret, &key, sealed) {
-                    Ok(stored) => found.push(stored.info(name)),
-                    // one damaged record must not hide the others
-                    Err(error) => {
-                        tracing::error!(%error, "a key is left out of a listing");
-                        failed = Some(error);
-                    }
-                }
-                true
-            },
-        )?;
-        match failed {
-            Some(error) if found.is_empty() => Err(error),
-            _ => Ok(found),
-        }
+    ) -> Result<Pages<KeyInfo>, Error> {
+        Pages::new(self, proof.enclave(), pattern, LISTED)
     }
 
     /// A fresh data key, in clear and encrypted under the named key.
@@ -184,6 +165,20 @@ impl Service {
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let key = self.core()?.key(proof.enclave(), name)?;
         Ok(key.key.open(ciphertext, context).map_err(|_| ApiError::DECRYPT)?)
+    }
+
+    /// HMAC-SHA-256 of `message` under the key's own HMAC key.
+    ///
+    /// # Errors
+    /// [`ApiError::KEY_NOT_FOUND`].
+    pub fn hmac(
+        &self,
+        proof: &Authorized<'_, action::Hmac>,
+        name: &KeyName,
+        message: &[u8],
+    ) -> Result<[u8; 32], Error> {
+        let key = self.core()?.key(proof.enclave(), name)?;
+        Ok(hmac_sha256(&key.hmac, message))
     }
 
     /// Decrypts many; all or nothing.
@@ -272,30 +267,20 @@ impl Core {
     }
 }
 
-/// Which names a listing shows.
-pub(super) struct Filter {
-    text: String,
-    pattern: Pattern,
-}
-
-impl Filter {
-    pub(super) fn parse(text: &str) -> Result<Self, Error> {
-        if text.len() > crate::api::name::MAX_NAME_LEN {
-            return Err(ApiError::PATTERN_TOO_LONG.into());
-        }
-        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'*')) {
-            return Err(ApiError::INVALID_PATTERN.into());
-        }
-        let text = if text.contains('*') { text.to_owned() } else { format!("{text}*") };
-        let pattern = Pattern::parse(&text, Matching::Glob).map_err(|_| ApiError::INVALID_PATTERN)?;
-        Ok(Self { text, pattern })
-    }
-
-    pub(super) fn prefix(&self) -> &str {
-        self.text.split('*').next().unwrap_or_default()
-    }
-
-    pub(super) fn matches(&self, name: &str) -> bool {
-        self.pattern.matches(name)
-    }
-}
+/// How keys are listed.
+const LISTED: Entries<KeyInfo> = Entries {
+    kind: Kind::Key,
+    open: |core, secret, key, sealed| {
+        let name = KeyName::new(&key.name).map_err(|error| Error::damaged(key, error))?;
+        Ok(core.open_key(secret, key, sealed)?.info(name))
+    },
+    damaged: |name| {
+        Some(KeyInfo {
+            name: KeyName::new(name).ok()?,
+            id: String::new(),
+            algorithm: String::new(),
+            created_at: zero_time(),
+            created_by: String::new(),
+        })
+    },
+};

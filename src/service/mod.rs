@@ -9,24 +9,30 @@ mod enclaves;
 mod error;
 mod identities;
 mod keys;
+mod listing;
 mod policies;
 mod record;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod view;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
 
-use self::core::Core;
-pub use self::error::Error;
-pub use crate::crypto::{Algorithm, SecretKey};
+use self::core::{CLUSTER, Core};
+pub use self::{error::Error, listing::Pages};
+pub use crate::crypto::{Algorithm, SecretKey, UnknownAlgorithm};
 use crate::{
-    api::{EnclaveName, Identity, message},
+    api::{ApiError, EnclaveName, Identity, message},
     authz::{Authorized, Role, action},
     crypto::{Layout, SealProvider},
-    store::Directory,
+    store::{Directory, Kind, RecordKey},
     world::{Clock, Random},
 };
 
@@ -67,7 +73,19 @@ pub struct Service {
 struct Inner {
     setup: Setup,
     core: ArcSwapOption<Core>,
+    /// Set when the root key was given up, for good.
+    sealed: OnceLock<Sealed>,
+    /// What was sealed, for as long as it lives.
+    #[cfg(test)]
+    given_up: OnceLock<std::sync::Weak<Core>>,
     bootstrapping: tokio::sync::Mutex<()>,
+}
+
+/// What a sealed service still knows: nothing secret.
+struct Sealed {
+    cluster_id: String,
+    member_id: u64,
+    system_admin: Identity,
 }
 
 impl Service {
@@ -83,35 +101,57 @@ impl Service {
         } else {
             Some(Core::open(&setup).await?)
         };
-        let inner =
-            Inner { setup, core: ArcSwapOption::from(core), bootstrapping: tokio::sync::Mutex::default() };
+        let inner = Inner {
+            setup,
+            core: ArcSwapOption::from(core),
+            sealed: OnceLock::new(),
+            #[cfg(test)]
+            given_up: OnceLock::new(),
+            bootstrapping: tokio::sync::Mutex::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Whether requests can be served.
     #[must_use]
     pub fn state(&self) -> State {
-        if self.inner.core.load().is_some() { State::Ready } else { State::Uninitialised }
+        match (self.inner.core.load().is_some(), self.inner.sealed.get()) {
+            (_, Some(_)) => State::Sealed,
+            (true, None) => State::Ready,
+            (false, None) => State::Uninitialised,
+        }
+    }
+
+    /// Whether `identity` is the system admin, or may become it by bootstrapping.
+    #[must_use]
+    pub fn is_system_admin(&self, identity: &Identity) -> bool {
+        if let Some(sealed) = self.inner.sealed.get() {
+            return *identity == sealed.system_admin;
+        }
+        match &*self.inner.core.load() {
+            Some(core) => *identity == core.system_admin,
+            None => self.inner.setup.await_bootstrap.as_ref() == Some(identity),
+        }
     }
 
     /// Calls `f` with what `identity` is in `enclave`.
     ///
     /// # Errors
-    /// [`Error::NotInitialised`]; [`Error::EnclaveNotFound`] unless the identity is the system admin.
+    /// [`Error::NotInitialised`]; [`ApiError::SEALED`]; [`ApiError::ENCLAVE_NOT_FOUND`] unless the identity is the system
+    /// admin.
     pub fn with_role<R>(
         &self,
         enclave: &EnclaveName,
         identity: &Identity,
         f: impl FnOnce(Role<'_>) -> R,
     ) -> Result<R, Error> {
-        let core = self.inner.core.load();
-        let Some(core) = core.as_ref() else {
-            return match &self.inner.setup.await_bootstrap {
-                Some(admin) if admin == identity => Ok(f(Role::SystemAdmin)),
-                _ => Err(Error::NotInitialised),
-            };
-        };
-        core.with_role(enclave, identity, f)
+        match &*self.inner.core.load() {
+            Some(core) => core.with_role(enclave, identity, f),
+            None if self.state() == State::Uninitialised && self.is_system_admin(identity) => {
+                Ok(f(Role::SystemAdmin))
+            }
+            None => Err(self.closed()),
+        }
     }
 
     /// Makes the cluster, once. Asking again with the same id is fine.
@@ -126,6 +166,9 @@ impl Service {
         let _one_at_a_time = self.inner.bootstrapping.lock().await;
         if let Some(core) = self.inner.core.load().as_ref() {
             return if core.cluster_id() == cluster_id { Ok(()) } else { Err(Error::OtherCluster) };
+        }
+        if self.state() == State::Sealed {
+            return Err(ApiError::SEALED.into());
         }
         let setup = &self.inner.setup;
         let plan = bootstrap::Plan {
@@ -144,12 +187,15 @@ impl Service {
     pub fn cluster(&self, _proof: &Authorized<'_, action::DescribeCluster>) -> message::Cluster {
         let core = self.inner.core.load();
         let core = core.as_ref();
+        let sealed = self.inner.sealed.get();
+        let cluster_id = core.map(|c| c.cluster_id()).or(sealed.map(|s| &*s.cluster_id));
+        let member_id = core.map(|c| c.member_id()).or(sealed.map(|s| s.member_id));
         message::Cluster {
-            cluster_id: core.map(|c| c.cluster_id().to_owned()),
-            initialised: core.is_some(),
-            sealed: false,
+            cluster_id: cluster_id.map(ToOwned::to_owned),
+            initialised: cluster_id.is_some(),
+            sealed: sealed.is_some(),
             version: env!("CARGO_PKG_VERSION").into(),
-            member_id: core.map(|c| format!("{:016x}", c.member_id())),
+            member_id: member_id.map(|id| format!("{id:016x}")),
             leader_id: core.and_then(|c| c.consensus.leader()).map(|id| format!("{id:016x}")),
             applied: core.map_or(0, |c| c.consensus.applied()),
         }
@@ -162,7 +208,60 @@ impl Service {
         }
     }
 
-    fn core(&self) -> Result<Arc<Core>, Error> {
-        self.inner.core.load_full().ok_or(Error::NotInitialised)
+    /// Gives up the root key and everything under it until the process is started again. Requests in flight end as they
+    /// may; the last of them takes the keys along.
+    ///
+    /// # Errors
+    /// [`ApiError::SEALED`] when it was sealed before.
+    pub async fn seal(&self, _proof: &Authorized<'_, action::Seal>) -> Result<(), Error> {
+        let core = self.core()?;
+        let sealed = Sealed {
+            cluster_id: core.cluster_id().to_owned(),
+            member_id: core.member_id(),
+            system_admin: core.system_admin.clone(),
+        };
+        self.inner.sealed.set(sealed).map_err(|_| ApiError::SEALED)?;
+        #[cfg(test)]
+        let _ = self.inner.given_up.set(Arc::downgrade(&core));
+        self.inner.core.store(None);
+        core.consensus.close().await;
+        tracing::warn!("sealed: keys are no longer in memory; restart the server to unseal it");
+        Ok(())
     }
+
+    /// Whether key material is in memory: also for as long as a request that began before the seal holds it.
+    #[cfg(test)]
+    pub(crate) fn holds_keys(&self) -> bool {
+        self.inner.core.load().is_some()
+            || self.inner.given_up.get().is_some_and(|core| core.strong_count() > 0)
+    }
+
+    /// How long it takes to read a record, as a sign of the volume's health.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn probe(&self, _proof: &Authorized<'_, action::Status>) -> Result<std::time::Duration, Error> {
+        let core = self.core()?;
+        let began = std::time::Instant::now();
+        core.consensus.records().get(&RecordKey::of_cluster(Kind::Cluster, CLUSTER))?;
+        Ok(began.elapsed())
+    }
+
+    fn core(&self) -> Result<Arc<Core>, Error> {
+        self.inner.core.load_full().ok_or_else(|| self.closed())
+    }
+
+    /// Why there is no core.
+    fn closed(&self) -> Error {
+        match self.inner.sealed.get() {
+            Some(_) => ApiError::SEALED.into(),
+            None => Error::NotInitialised,
+        }
+    }
+}
+
+/// Go's zero time, which clients expect where there is none.
+fn zero_time() -> Timestamp {
+    // seconds from 1970 back to the year 1
+    Timestamp::from_second(-62_135_596_800).unwrap_or_default()
 }

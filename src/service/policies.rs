@@ -2,7 +2,7 @@
 
 use super::{
     Error, Service,
-    keys::Filter,
+    listing::Filter,
     record::{IdentityBody, PolicyBody},
 };
 use crate::{

@@ -11,6 +11,7 @@
 //!  1  creator: 1 = 32 bytes follow, to be written as 64 hex digits; 0 = UTF-8 text follows
 //!  n  creator
 //! ```
+//! A secret is a MessagePack map of what is known about it, after its length in 2 bytes, and then the value.
 //! Everything else is MessagePack with field names.
 
 use jiff::Timestamp;
@@ -61,6 +62,31 @@ pub(super) struct IdentityBody {
     pub(super) policy: PolicyName,
     pub(super) created_at: Timestamp,
     pub(super) created_by: String,
+}
+
+/// What is known about a secret; its value follows.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct SecretHead {
+    pub(super) created_at: Timestamp,
+    pub(super) created_by: String,
+}
+
+impl SecretHead {
+    pub(super) fn encode(&self, value: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+        let head = rmp_serde::to_vec_named(self).map_err(|e| e.to_string())?;
+        let length = u16::try_from(head.len()).map_err(|e| e.to_string())?;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(2 + head.len() + value.len()));
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(value);
+        Ok(bytes)
+    }
+
+    pub(super) fn decode(mut bytes: &[u8]) -> Result<(Self, &[u8]), String> {
+        let length = u16::from_be_bytes(take::<2>(&mut bytes)?);
+        let (head, value) = bytes.split_at_checked(length.into()).ok_or("cut short")?;
+        Ok((rmp_serde::from_slice(head).map_err(|e| e.to_string())?, value))
+    }
 }
 
 /// A key with what is known about it.

@@ -95,6 +95,11 @@ impl View {
         enclaves.get(enclave).map(|e| f(e)).ok_or_else(|| crate::api::ApiError::ENCLAVE_NOT_FOUND.into())
     }
 
+    /// What `f` makes of each enclave, in no order.
+    pub(super) fn all<R>(&self, f: impl Fn(&EnclaveName, &Enclave) -> Option<R>) -> Vec<R> {
+        self.enclaves.load().iter().filter_map(|(name, enclave)| f(name, enclave)).collect()
+    }
+
     /// Reads `key` again and replaces what depends on it.
     pub(super) fn refresh(&self, key: &RecordKey) -> Result<(), Error> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);

@@ -113,6 +113,25 @@ impl RecordKey {
         bytes
     }
 
+    /// The bytes between which all records of `kind` in `enclave` lie whose name begins with `prefix` and comes after
+    /// `after`: from the first, up to and without the second. Empty when there can be none.
+    #[must_use]
+    pub(super) fn range(kind: Kind, enclave: &str, prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+        let mut first = Self::prefix(kind, enclave, prefix);
+        let mut end = first.clone();
+        // the last byte is a letter or the 0x00 after the enclave, so there is always a next one
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        if let Some(after) = after {
+            let mut next = Self::prefix(kind, enclave, after);
+            // beyond the 0x00 that stands before each version, and before every longer name
+            next.push(1);
+            first = first.max(next).min(end.clone());
+        }
+        (first, end)
+    }
+
     /// Reads the bytes of the index back, or nothing when they are none of ours.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {

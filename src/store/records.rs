@@ -90,9 +90,26 @@ impl Records {
         kind: Kind,
         enclave: &str,
         prefix: &str,
+        visit: impl FnMut(RecordKey, &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        self.visit_after(kind, enclave, prefix, None, visit)
+    }
+
+    /// As [`Self::visit`], from the first name after `after` on, which need not exist any more. Finding it takes the
+    /// same time at any offset.
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub fn visit_after(
+        &self,
+        kind: Kind,
+        enclave: &str,
+        prefix: &str,
+        after: Option<&str>,
         mut visit: impl FnMut(RecordKey, &[u8]) -> bool,
     ) -> Result<(), StoreError> {
-        for entry in self.db.snapshot().prefix(&self.records, RecordKey::prefix(kind, enclave, prefix)) {
+        let (first, end) = RecordKey::range(kind, enclave, prefix, after);
+        for entry in self.db.snapshot().range(&self.records, first..end) {
             let (key, value) = entry.into_inner().map_err(StoreError::at("list"))?;
             if let Some(key) = RecordKey::decode(&key)
                 && !visit(key, &value)
@@ -276,6 +293,41 @@ mod tests {
         assert_eq!(records.applied().unwrap().as_deref(), Some(&b"7"[..]));
         assert_eq!(names(&records, "e", ""), ["a", "b"]);
         assert_eq!(names(&records, "e", "b"), ["b"]);
+    }
+
+    #[test]
+    fn a_visit_goes_on_after_any_name_also_one_that_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        let changes: Vec<_> = [enclave("e"), enclave("e-"), create("e-", "b", 0)]
+            .into_iter()
+            .chain(["a", "a-b", "aa", "ab", "b", "b-"].map(|name| create("e", name, 0)))
+            .collect();
+        records.apply(&changes, b"1").unwrap();
+        let after = |prefix, after| {
+            let mut names = Vec::new();
+            records
+                .visit_after(Kind::Key, "e", prefix, after, |key, _| {
+                    names.push(key.name);
+                    names.len() < 2
+                })
+                .unwrap();
+            names
+        };
+        for (prefix, from, want) in [
+            ("", None, &["a", "a-b"][..]),
+            ("", Some("a"), &["a-b", "aa"]),
+            ("", Some("a-"), &["a-b", "aa"]),
+            ("", Some("ab"), &["b", "b-"]),
+            ("", Some("b"), &["b-"]),
+            ("", Some("b-"), &[]),
+            ("a", Some("aa"), &["ab"]),
+            ("a", Some("ab"), &[]),
+            ("b", Some("a"), &["b", "b-"]),
+            ("a", Some("zzz"), &[]),
+        ] {
+            assert_eq!(after(prefix, from), want, "{prefix:?} after {from:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Handled, done, json};
+use super::{Handled, done, json, lines};
 use crate::{
     api::message::CreateEnclave,
     authz::{Authorized, action},
@@ -32,4 +32,12 @@ pub(in crate::server) async fn delete(
     _: Bytes,
 ) -> Handled {
     done(call.shared.service.delete_enclave(&proof, &call.name()?).await)
+}
+
+pub(in crate::server) fn list(
+    call: &Call<'_>,
+    proof: &Authorized<'_, action::ListEnclaves>,
+    _: &[u8],
+) -> Handled {
+    lines(call.shared.service.list_enclaves(proof, call.argument))
 }

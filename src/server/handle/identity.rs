@@ -4,9 +4,12 @@ use bytes::Bytes;
 
 use super::{Handled, done, json, lines};
 use crate::{
-    api::{Identity, message::IdentityInfo},
+    api::{
+        Identity,
+        message::{Generation, IdentityInfo},
+    },
     authz::{Authorized, action},
-    server::call::Call,
+    server::{call::Call, reply::Reply},
 };
 
 pub(in crate::server) fn describe(
@@ -22,7 +25,11 @@ pub(in crate::server) fn describe_self(
     proof: &Authorized<'_, action::DescribeSelf>,
     _: &[u8],
 ) -> Handled {
-    json(call.shared.service.describe_self(proof))
+    let info = call.shared.service.describe_self(proof).map_err(|error| error.to_api())?;
+    match call.shared.generation {
+        Generation::V022 => Reply::json(&info),
+        Generation::V2025 => Reply::json(&info.keyed()),
+    }
 }
 
 pub(in crate::server) fn list(

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{Handled, done, json, lines};
+use super::{Handled, done, json, pages};
 use crate::{
     api::{
         ApiError, Fault, KeyName,
-        message::{Base64, Decrypt, Encrypt, GenerateKey, ImportKey},
+        message::{Base64, Decrypt, Encrypt, GenerateKey, Hmac, ImportKey},
     },
     authz::{Authorized, action},
     server::{
@@ -14,7 +14,7 @@ use crate::{
         call::Call,
         reply::Reply,
     },
-    service::{self, Algorithm, SecretKey},
+    service::{self, Algorithm, SecretKey, UnknownAlgorithm},
 };
 
 /// Most ciphertexts in one bulk request, as in KES.
@@ -38,10 +38,17 @@ pub(in crate::server) async fn import(
     done(call.shared.service.import_key(&proof, &name, secret, algorithm).await)
 }
 
-/// The fields of either KES generation. Without an algorithm, ciphertexts decide.
+/// The fields of either KES generation, and the refusals of each. Without an algorithm, ciphertexts decide.
 fn imported(request: &ImportKey) -> Result<(SecretKey, Option<Algorithm>), ApiError> {
     let ImportKey { bytes, algorithm, key, cipher } = request;
-    let (bytes, algorithm) = if bytes.is_empty() { (key, cipher) } else { (bytes, algorithm) };
+    if bytes.is_empty() && !cipher.is_empty() {
+        let refuse = |message| ApiError::new(Fault::NotAcceptable, message);
+        let algorithm = cipher.parse().map_err(|error: UnknownAlgorithm| refuse(error.to_string()))?;
+        let secret =
+            SecretKey::try_from(key.as_ref()).map_err(|error| refuse(format!("{error} for '{cipher}'")))?;
+        return Ok((secret, Some(algorithm)));
+    }
+    let bytes = if bytes.is_empty() { key } else { bytes };
     let secret = SecretKey::try_from(bytes.as_ref()).map_err(|_| ApiError::INVALID_KEY_SIZE)?;
     let algorithm = Algorithm::parse_optional(algorithm)
         .map_err(|error| ApiError::new(Fault::BadRequest, error.to_string()))?;
@@ -69,7 +76,7 @@ pub(in crate::server) fn list(
     proof: &Authorized<'_, action::ListKeys>,
     _: &[u8],
 ) -> Handled {
-    lines(call.shared.service.list_keys(proof, call.argument))
+    pages(call.shared.service.list_keys(proof, call.argument))
 }
 
 pub(in crate::server) fn generate(
@@ -115,6 +122,14 @@ pub(in crate::server) fn decrypt(
     Ok(Reply::bytes([("plaintext", plaintext.as_slice())]))
 }
 
+pub(in crate::server) fn hmac(call: &Call<'_>, proof: &Authorized<'_, action::Hmac>, body: &[u8]) -> Handled {
+    let name: KeyName = call.name()?;
+    let hmac = |message: &[u8]| call.shared.service.hmac(proof, &name, message);
+    let Hmac { message } = parse(body).map_err(|error| missing_first(error, hmac(&[])))?;
+    let mac = hmac(message.as_ref()).map_err(|error| error.to_api())?;
+    Ok(Reply::bytes([("hmac", &mac)]))
+}
+
 /// All or nothing, in the order of the request.
 pub(in crate::server) fn bulk_decrypt(
     call: &Call<'_>,
@@ -151,7 +166,7 @@ mod tests {
             (r#"{"bytes":"K"}"#, Ok(None)),
             (r#"{"bytes":"K","algorithm":"undefined"}"#, Ok(None)),
             (r#"{"key":"K","cipher":"ChaCha20"}"#, Ok(Some(Algorithm::XChaCha20Poly1305))),
-            (r#"{"key":"YQ==","cipher":"AES256"}"#, Err("invalid key size")),
+            (r#"{"key":"YQ==","cipher":"AES256"}"#, Err("invalid key size for 'AES256'")),
             ("{}", Err("invalid key size")),
             (r#"{"key":"K","cipher":"DES"}"#, Err("algorithm 'DES' is not supported")),
         ] {

@@ -3,11 +3,18 @@
 pub(super) mod enclave;
 pub(super) mod identity;
 pub(super) mod key;
+pub(super) mod log;
 pub(super) mod policy;
+pub(super) mod secret;
 pub(super) mod system;
 
+use futures::stream;
+
 use super::reply::Reply;
-use crate::{api::ApiError, service};
+use crate::{
+    api::ApiError,
+    service::{self, Pages},
+};
 
 type Handled = Result<Reply, ApiError>;
 
@@ -24,4 +31,20 @@ fn json<T: serde::Serialize>(result: Result<T, service::Error>) -> Handled {
 /// A listing, one JSON object per line.
 fn lines<T: serde::Serialize>(result: Result<Vec<T>, service::Error>) -> Handled {
     Reply::lines(result.map_err(|error| error.to_api())?)
+}
+
+/// A listing that may be longer than what fits into memory. What is known before the answer begins gets a status of its
+/// own; what fails later is told in a last line.
+fn pages<T: serde::Serialize + 'static>(listing: Result<Pages<T>, service::Error>) -> Handled {
+    let mut listing = listing.map_err(|error| error.to_api())?;
+    let first = listing.next().transpose().map_err(|error| error.to_api())?.unwrap_or_default();
+    let first = Reply::lines(first)?;
+    if listing.is_over() {
+        return Ok(first);
+    }
+    let rest = listing.map(|page| {
+        let page = page.map_err(|error| error.to_api()).and_then(Reply::lines);
+        page.unwrap_or_else(|error| Reply::last_line(&error)).into_bytes()
+    });
+    Ok(Reply::Stream(Box::pin(stream::iter(std::iter::once(first.into_bytes()).chain(rest)))))
 }

@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use super::{Handled, done, json, lines};
 use crate::{
-    api::message::{AssignPolicy, Policy},
+    api::message::{AssignPolicy, Generation, Policy},
     authz::{Authorized, action},
-    server::{body::parse_required, call::Call},
+    server::{body::parse_required, call::Call, reply::Reply},
 };
 
 pub(in crate::server) async fn write(
@@ -23,7 +23,12 @@ pub(in crate::server) fn read(
     proof: &Authorized<'_, action::ReadPolicy>,
     _: &[u8],
 ) -> Handled {
-    json(call.shared.service.read_policy(proof, &call.name()?))
+    let name = call.name()?;
+    let policy = call.shared.service.read_policy(proof, &name).map_err(|error| error.to_api())?;
+    match call.shared.generation {
+        Generation::V022 => Reply::json(&policy),
+        Generation::V2025 => Reply::json(&policy.keyed(&name)),
+    }
 }
 
 pub(in crate::server) fn describe(

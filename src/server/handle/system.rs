@@ -40,7 +40,12 @@ pub(in crate::server) fn unready(state: State) -> Option<&'static str> {
     }
 }
 
-pub(in crate::server) fn status(call: &Call<'_>, _: &Authorized<'_, action::Status>, _: &[u8]) -> Handled {
+pub(in crate::server) fn status(
+    call: &Call<'_>,
+    proof: &Authorized<'_, action::Status>,
+    _: &[u8],
+) -> Handled {
+    let latency = call.shared.service.probe(proof).ok();
     let usage = Usage::now();
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Reply::json(&Status {
@@ -58,6 +63,10 @@ pub(in crate::server) fn status(call: &Call<'_>, _: &Authorized<'_, action::Stat
         mem_heap_used: usage.heap_bytes,
         mem_stack_used: usage.stack_bytes,
         mem_locked: Some(call.shared.memory_locked),
+        // clients read nanoseconds, and 0 as "not known"
+        keystore_latency: latency.map(|latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1)),
+        keystore_unreachable: latency.is_none(),
+        keystore_unavailable: latency.is_none(),
     })
 }
 
@@ -93,4 +102,12 @@ pub(in crate::server) fn cluster(
     _: &[u8],
 ) -> Handled {
     Reply::json(&call.shared.service.cluster(proof))
+}
+
+pub(in crate::server) async fn seal(
+    call: &Call<'_>,
+    proof: Authorized<'_, action::Seal>,
+    _: Bytes,
+) -> Handled {
+    done(call.shared.service.seal(&proof).await)
 }

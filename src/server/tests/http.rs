@@ -34,6 +34,11 @@ async fn checks_come_in_the_order_of_kes() {
         // existence
         (ADMIN, "POST", "/v1/key/generate/missing", "{", ApiError::KEY_NOT_FOUND),
         (ADMIN, "POST", "/v1/key/encrypt/missing", "{", ApiError::KEY_NOT_FOUND),
+        (ADMIN, "PUT", "/v1/key/hmac/missing", "{", ApiError::KEY_NOT_FOUND),
+        (ADMIN, "GET", "/v1/secret/read/missing", "", ApiError::SECRET_NOT_FOUND),
+        (ADMIN, "GET", "/v1/secret/describe/missing", "", ApiError::SECRET_NOT_FOUND),
+        (ADMIN, "DELETE", "/v1/secret/delete/missing", "", ApiError::SECRET_NOT_FOUND),
+        (ADMIN, "POST", "/v1/secret/create/bad%20name", "{", NameError::InvalidCharacter.into()),
         (ADMIN, "POST", "/v1/key/decrypt/missing", "{", ApiError::KEY_NOT_FOUND),
         (ADMIN, "POST", "/v1/key/bulk/decrypt/missing", "{", ApiError::KEY_NOT_FOUND),
         (ADMIN, "POST", "/v1/key/bulk/decrypt/missing", "[]", ApiError::KEY_NOT_FOUND),
@@ -44,10 +49,15 @@ async fn checks_come_in_the_order_of_kes() {
         (ADMIN, "POST", "/v1/key/decrypt/there", "{}", ApiError::DECRYPT),
         (ADMIN, "POST", "/v1/key/bulk/decrypt/there", "{}", ApiError::INVALID_BODY),
         (ADMIN, "POST", "/v1/key/import/new", "{}", ApiError::INVALID_KEY_SIZE),
+        (ADMIN, "PUT", "/v1/key/hmac/there", "", ApiError::INVALID_BODY),
+        (ADMIN, "POST", "/v1/secret/create/new", "", ApiError::INVALID_BODY),
+        (ADMIN, "DELETE", "/v1/identity/delete/system-admin", "", ApiError::DELETE_SYSTEM_ADMIN),
+        (ADMIN, "DELETE", "/v1/identity/delete/enclave-admin", "", ApiError::DELETE_ADMIN),
+        (ADMIN, "DELETE", "/v1/identity/delete/nobody", "", ApiError::IDENTITY_NOT_FOUND),
         (ADMIN, "POST", "/v1/key/create/there", "", ApiError::KEY_EXISTS),
         // what is no route
         (ADMIN, "GET", "/v1/nothing", "", ApiError::UNKNOWN_ROUTE),
-        (UNKNOWN, "POST", "/v1/secret/create/x", "", ApiError::UNKNOWN_ROUTE),
+        (UNKNOWN, "POST", "/v1/cluster/expand", "", ApiError::UNKNOWN_ROUTE),
         (ADMIN, "GET", "/v1/key/describe/%ff", "", NameError::InvalidCharacter.into()),
     ] {
         let got = server.ask(who, method, path, body).await;

@@ -45,7 +45,7 @@ fn path(route: &crate::server::route::Route) -> String {
 
 #[tokio::test]
 async fn every_route_answers_every_kind_of_caller_as_its_scope_says() {
-    let server = server().await;
+    let mut server = server().await;
     let mut cells = 0;
     for (caller, open) in CALLERS {
         for route in ROUTES {
@@ -76,6 +76,9 @@ async fn every_route_answers_every_kind_of_caller_as_its_scope_says() {
                 assert_eq!(line["decision"], if may { "allow" } else { "deny" });
             }
             cells += 1;
+            if route.handler.action() == "Seal" && may {
+                server = self::server().await;
+            }
         }
     }
     assert_eq!(cells, CALLERS.len() * ROUTES.len());
@@ -83,7 +86,7 @@ async fn every_route_answers_every_kind_of_caller_as_its_scope_says() {
 
 #[tokio::test]
 async fn every_route_within_an_enclave_says_that_there_is_none() {
-    let server = server().await;
+    let mut server = server().await;
     for (caller, _) in CALLERS {
         for route in ROUTES {
             let got =
@@ -92,6 +95,9 @@ async fn every_route_within_an_enclave_says_that_there_is_none() {
             if caller == SYSTEM {
                 // it has no rights in any enclave, so it is not told which there are
                 assert_eq!(got.is(&ApiError::NOT_ALLOWED), is_within, "{caller} {}", route.path);
+                if route.handler.action() == "Seal" {
+                    server = self::server().await;
+                }
             } else {
                 assert_eq!(got.is(&ApiError::ENCLAVE_NOT_FOUND), is_within, "{caller} {}", route.path);
             }

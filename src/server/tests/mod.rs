@@ -1,22 +1,28 @@
 //! Tests of the whole room.
 
+mod enclaves;
+mod endpoints;
 mod http;
 mod matrix;
+mod streams;
 mod tls;
 
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http_body_util::BodyExt as _;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     body::Body,
     call::{Peer, Shared},
     http::respond,
     metrics,
+    reply::Outgoing,
 };
 use crate::{
-    api::{ApiError, EnclaveName, Identity},
+    api::{ApiError, EnclaveName, Identity, message::Generation},
     audit::{AuditLog, Sink},
     crypto::{Layout, seal},
     service::{
@@ -77,6 +83,7 @@ struct Got {
     status: u16,
     headers: ::http::HeaderMap,
     body: String,
+    rest: Option<Outgoing>,
 }
 
 impl Bare {
@@ -89,6 +96,9 @@ impl Bare {
             metrics: metrics(),
             default_enclave: EnclaveName::default_enclave(),
             memory_locked: false,
+            generation: Generation::default(),
+            errors: Arc::default(),
+            draining: CancellationToken::new(),
         };
         Self { shared: Arc::new(shared), lines, _directory: directory }
     }
@@ -109,12 +119,15 @@ impl Bare {
         let body = Body::Fixed(Bytes::copy_from_slice(body.as_bytes()));
         let response = respond(Arc::clone(&self.shared), peer, request.into_parts().0, body).await;
         let (head, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Got {
+        let mut got = Got {
             status: head.status.as_u16(),
             headers: head.headers,
-            body: String::from_utf8(body.to_vec()).unwrap(),
-        }
+            body: String::new(),
+            rest: Some(body),
+        };
+        // what comes without waiting: all of it, unless it is without end
+        while got.more().now_or_never().is_some_and(|more| more) {}
+        got
     }
 
     /// As [`Self::ask`], for what must succeed.
@@ -126,6 +139,17 @@ impl Bare {
 }
 
 impl Got {
+    /// Waits for another part of the body; whether there was one.
+    async fn more(&mut self) -> bool {
+        let Some(rest) = &mut self.rest else { return false };
+        let Some(frame) = rest.frame().await else {
+            self.rest = None;
+            return false;
+        };
+        self.body.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+        true
+    }
+
     fn is(&self, error: &ApiError) -> bool {
         self.status == error.status()
             && self.body == format!("{{\"message\":{}}}", serde_json::json!(error.message()))

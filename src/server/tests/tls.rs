@@ -25,7 +25,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::service;
 use crate::{
-    api::Identity,
+    api::{Identity, message::Generation},
     audit::AuditLog,
     pki::{SelfSigned, Usage, identity_of_spki, self_signed},
     server::{Error, Options, Server, metrics},
@@ -63,6 +63,7 @@ async fn options(directory: &Path, shutdown: oneshot::Receiver<()>) -> Options {
         audit: AuditLog::none(),
         metrics: metrics(),
         memory_locked: false,
+        generation: Generation::default(),
         shutdown: Box::pin(async move {
             let _ = shutdown.await;
             drop(data);
