@@ -18,6 +18,7 @@ use super::{
     terminal::Color,
 };
 use crate::{
+    api::message::Generation,
     audit::{AuditLog, Stdout},
     crypto::{self, MemoryLock},
     server,
@@ -144,7 +145,8 @@ impl Server {
         .await?;
         let audit = if audit { AuditLog::new(Stdout) } else { Ok(AuditLog::none()) }
             .map_err(|error| Failure::new(format!("failed to start the audit log: {error}"), ""))?;
-        let running = Running { address, health, certificate, key, service, audit, memory, signals };
+        let running =
+            Running { address, health, certificate, key, service, audit, generation, memory, signals };
         running
             .serve(|address, locked| {
                 let endpoints = addresses::endpoints(address);
@@ -175,6 +177,7 @@ pub(super) struct Running {
     pub(super) key: PathBuf,
     pub(super) service: Service,
     pub(super) audit: AuditLog,
+    pub(super) generation: Generation,
     pub(super) memory: MemoryLock,
     pub(super) signals: Signals,
 }
@@ -182,7 +185,7 @@ pub(super) struct Running {
 impl Running {
     /// Takes the ports, prints what `banner` makes of the address and the state of the memory lock, and serves.
     pub(super) async fn serve(self, banner: impl FnOnce(SocketAddr, bool) -> String) -> Result<(), Failure> {
-        let Self { address, health, certificate, key, service, audit, memory, signals } = self;
+        let Self { address, health, certificate, key, service, audit, generation, memory, signals } = self;
         let Signals { shutdown, reload } = signals;
         let options = server::Options {
             address,

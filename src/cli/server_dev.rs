@@ -18,7 +18,7 @@ use super::{
     terminal::Color,
 };
 use crate::{
-    api::{API_PORT, EnclaveName},
+    api::{API_PORT, EnclaveName, message::Generation},
     audit::AuditLog,
     crypto::{Layout, MemoryLock, seal::Throwaway},
     pki::{ApiKey, SelfSigned, Usage, self_signed},
@@ -51,6 +51,7 @@ pub(super) async fn serve(
         key,
         service,
         audit: AuditLog::none(),
+        generation: Generation::default(),
         memory,
         signals,
     };

@@ -231,11 +231,21 @@ impl Witness {
         let answers = self.task.await.unwrap();
         let count = answers.len();
         let failed: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
-        assert!(failed.is_empty(), "{} of {count} requests failed during {during}: {}", failed.len(), failed[0]);
+        assert!(
+            failed.is_empty(),
+            "{} of {count} requests failed during {during}: {}",
+            failed.len(),
+            failed[0]
+        );
         let mut took: Vec<_> = answers.into_iter().flatten().collect();
         took.sort();
         assert!(count > 0, "nothing was asked during {during}");
         let at = |share: usize| took[(count * share / 100).min(count - 1)];
-        println!("{during}: {count} requests of others answered, p50 {:?}, p99 {:?}, max {:?}", at(50), at(99), at(100));
+        println!(
+            "{during}: {count} requests of others answered, p50 {:?}, p99 {:?}, max {:?}",
+            at(50),
+            at(99),
+            at(100)
+        );
     }
 }

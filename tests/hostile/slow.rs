@@ -14,7 +14,10 @@ use crate::{
 };
 
 /// Sends `bytes` one by one until the server closes, and returns how long that took.
-async fn trickle(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite, bytes: impl Iterator<Item = u8>) -> Duration {
+async fn trickle(
+    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite,
+    bytes: impl Iterator<Item = u8>,
+) -> Duration {
     let (mut reading, mut writing) = tokio::io::split(Box::pin(stream));
     let began = Instant::now();
     let write = async {
@@ -42,7 +45,11 @@ async fn a_header_that_comes_byte_by_byte_is_cut_off_after_5_to_10_seconds() {
     let config = server.tls(&stranger(), "http/1.1");
     let attackers = (0..times(100)).map(|_| async {
         let stream = server.connect(&config).await.unwrap();
-        trickle(stream, b"GET /version HTTP/1.1\r\nHost: x\r\nX: ".iter().copied().chain(std::iter::repeat(b'x'))).await
+        trickle(
+            stream,
+            b"GET /version HTTP/1.1\r\nHost: x\r\nX: ".iter().copied().chain(std::iter::repeat(b'x')),
+        )
+        .await
     });
     for took in futures::future::join_all(attackers).await {
         assert!((Duration::from_secs(4)..Duration::from_secs(15)).contains(&took), "{took:?}");
