@@ -7,7 +7,7 @@ case ${DEMO_INSTALL:=helm} in
   helm)
     command -v helm >/dev/null || { echo "helm is not installed; tests/cluster/build.sh helm builds it, or choose DEMO_INSTALL=kustomize" >&2; exit 1; }
     # Helm could make the namespace, and not label it
-    kubectl apply -f "$repo/config/manager/namespace.yaml" >/dev/null
+    kubectl apply --server-side --force-conflicts -f "$repo/config/manager/namespace.yaml" >/dev/null
     # what the other way of installing left is taken over
     helm upgrade --install kes-operator "$repo/charts/kes-operator" --namespace kes-operator --set image.tag=dev --take-ownership >/dev/null
     echo "installed by Helm: charts/kes-operator"

@@ -81,7 +81,7 @@ fn both_install_the_same_options() {
     let config = format!("{up}{}/config", repository().canonicalize().unwrap().display()).replace("//", "/");
     let parts = ["default", "admission-policy", "network-policy", "prometheus"]
         .map(|part| format!("  - {config}/{part}\n"));
-    let overlay = format!("namespace: kes-operator\nresources:\n{}", parts.concat());
+    let overlay = format!("resources:\n{}", parts.concat());
     fs::write(folder.join("kustomization.yaml"), overlay).unwrap();
     let values =
         ["admissionPolicy.enabled=true", "networkPolicy.enabled=true", "metrics.serviceMonitor.enabled=true"]

@@ -1,14 +1,16 @@
 //! `make image` makes what it promises. The image is built from the binary of the tests, which is larger than a release.
 
 use std::{
-    io::Write as _,
     path::Path,
     process::{Command, Output},
 };
 
 use serde_json::{Value, json};
 
-use crate::repository;
+use crate::{
+    render::{is_ci, say_skipped},
+    repository,
+};
 
 fn build(binary: &str, archive: &Path) -> Output {
     let mut command = Command::new(repository().join("image/build.sh"));
@@ -30,9 +32,9 @@ fn blob(archive: &Path, descriptor: &Value) -> Value {
 /// Like every missing program, no buildah is a failure in CI and a named skip elsewhere.
 fn has_buildah(test: &str) -> bool {
     let has = Command::new("buildah").arg("--version").output().is_ok();
-    assert!(has || !crate::render::is_ci(), "buildah is not installed; run tests/cluster/install.sh");
+    assert!(has || !is_ci(), "buildah is not installed; run tests/cluster/install.sh");
     if !has {
-        let _ = writeln!(std::io::stderr(), "SKIPPED packaging::{test}: buildah is not installed");
+        say_skipped(test, "buildah is not installed");
     }
     has
 }

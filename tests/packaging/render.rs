@@ -25,8 +25,7 @@ impl Tools {
                     "{missing} is neither in target/cluster/bin nor in PATH; run: tests/cluster/build.sh helm kubectl"
                 );
                 assert!(!is_ci(), "{why}");
-                // past the harness, which keeps to itself what a passing test prints
-                let _ = writeln!(std::io::stderr(), "SKIPPED packaging::{test}: {why}");
+                say_skipped(test, &why);
                 None
             }
         }
@@ -61,6 +60,12 @@ impl Tools {
 /// Where nothing may be skipped.
 pub(crate) fn is_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
+}
+
+/// Says it past the harness, which keeps to itself what a passing test prints; at once, since tests run side by side.
+pub(crate) fn say_skipped(test: &str, why: &str) {
+    let line = format!("\nSKIPPED packaging, {test}: {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Built ones first: their versions are pinned.
