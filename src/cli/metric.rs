@@ -157,12 +157,13 @@ mod tests {
     #[test]
     fn one_screen_says_what_the_server_does() {
         let before = Values { success: 100, ..Values::default() };
-        let buckets = [(10_000_000, 90), (50_000_000, 99), (100_000_000, 100)];
+        let buckets = [(10_000_000, 90), (50_000_000, 149), (100_000_000, 150)];
         let now = Values {
             success: 142,
             error: 8,
             active: 3,
             audit_events: 150,
+            answered: 150,
             response_time: buckets.into_iter().collect(),
             up_time: 3_723_000_000_000,
             cpus_used: 2,
@@ -173,7 +174,21 @@ mod tests {
         };
         let text =
             show("https://127.0.0.1:7373", &now, Some((&before, Duration::from_secs(5))), Color::Never);
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r"
+        ● 127.0.0.1:7373, up 1h2m3s
+
+                   OK (2xx)          refused (4xx)     failed (5xx)      in flight         per second
+        Requests   142 (94.7 %)      8 (5.3 %)         0 (0.0 %)         3                 10.0
+
+                   half within       99 % within       99.9 % within
+        Latency    10 ms             50 ms             100 ms
+
+                   audit             error
+        Events     150               0
+
+                   heap              stack             CPUs              threads
+        System     3.3 MiB           1.0 KiB           2                 10
+        ");
         assert!(show("a", &Values::default(), None, Color::Never).contains("-"), "no rate without a past");
     }
 }

@@ -22,6 +22,9 @@ pub(super) struct Values {
     /// Requests that took at most so many nanoseconds.
     #[serde(rename = "kes_http_response_time", serialize_with = "by_text")]
     pub(super) response_time: BTreeMap<u64, u64>,
+    /// All requests of [`Self::response_time`].
+    #[serde(skip)]
+    pub(super) answered: u64,
     /// Nanoseconds.
     #[serde(rename = "kes_system_up_time")]
     pub(super) up_time: u64,
@@ -61,6 +64,7 @@ impl Values {
                 "kes_http_request_active" => (&mut values.active, 1.0),
                 "kes_log_audit_events" | "kes_log_audit_events_total" => (&mut values.audit_events, 1.0),
                 "kes_log_error_events" | "kes_log_error_events_total" => (&mut values.error_events, 1.0),
+                "kes_http_response_time_count" => (&mut values.answered, 1.0),
                 "kes_system_up_time" => (&mut values.up_time, 1e9),
                 "kes_system_num_cpu" => (&mut values.cpus, 1.0),
                 "kes_system_num_cpu_used" => (&mut values.cpus_used, 1.0),
@@ -82,11 +86,10 @@ impl Values {
 
     /// The bucket within which this share of the requests was answered, for people.
     pub(super) fn within(&self, share: f64) -> String {
-        let all = self.requests().max(self.response_time.values().max().copied().unwrap_or(0));
-        if all == 0 {
+        if self.answered == 0 {
             return "-".into();
         }
-        let enough = (all as f64 * share).ceil();
+        let enough = (self.answered as f64 * share).ceil();
         match self.response_time.iter().find(|(_, count)| **count as f64 >= enough) {
             Some((limit, _)) => format!("{} ms", limit / 1_000_000),
             None => "more than 10 s".into(),
@@ -153,7 +156,7 @@ something_new{a=\"b\"} 7
     #[test]
     fn a_server_that_was_not_asked_yet_has_no_latency() {
         assert_eq!(Values::parse("").within(0.5), "-");
-        let slow = Values { success: 1, ..Values::default() };
+        let slow = Values { answered: 1, ..Values::default() };
         assert_eq!(slow.within(0.5), "more than 10 s");
         assert_eq!(Values::parse("nonsense\nkes_http_request_active x\n"), Values::default());
     }

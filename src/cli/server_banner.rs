@@ -48,7 +48,9 @@ impl Banner<'_> {
     fn text(&self, color: Color) -> String {
         let Self { format: _, endpoints, locked, development } = self;
         let line = |label: &str, value: &str, more: &str| {
-            format!("{} {}\n", color.bold(&format!("{label:<10}")), format!("{value:<12} {more}").trim_end())
+            // the padding comes after the colour, so that scripts find the value as a word of its own
+            let padding = " ".repeat(11usize.saturating_sub(label.len()));
+            format!("{}{padding}{}\n", color.bold(label), format!("{value:<12} {more}").trim_end())
         };
         let platform = format!("{}/{}", std::env::consts::OS, go_arch());
         let mut text = line("License", "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0");
