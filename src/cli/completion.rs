@@ -4,6 +4,11 @@ use clap::CommandFactory;
 
 /// Print completions for a shell
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  echo 'source <(kes completion bash)' >> ~/.bashrc
+  echo 'source <(kes completion zsh)' >> ~/.zshrc
+  kes completion fish > ~/.config/fish/completions/kes.fish")]
 pub(super) struct Completion {
     /// Which shell
     shell: clap_complete::Shell,

@@ -29,11 +29,14 @@ pub(super) struct Connection {
     #[arg(short = 'k', long)]
     insecure: bool,
     /// PEM file with the authority that signed the server's certificate [env: KES_CA]
-    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure", value_hint = clap::ValueHint::FilePath)]
     ca: Option<PathBuf>,
     /// Address of the server [env: KES_SERVER] [default: https://127.0.0.1:7373]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// An API key from the command line, where a verb takes one.
+    #[arg(skip)]
+    api_key: Option<String>,
 }
 
 /// The flag of commands that are about one enclave.
@@ -42,7 +45,7 @@ pub(super) struct Connection {
 pub(super) struct Within {
     #[command(flatten)]
     connection: Connection,
-    /// Name of the enclave [env: KES_ENCLAVE] [default: the server's]
+    /// Name of the enclave [env: KES_ENCLAVE] [default: default]
     #[arg(short, long, value_name = "NAME")]
     enclave: Option<String>,
 }
@@ -73,7 +76,10 @@ impl Connection {
                 Trust::Pem(text)
             }
         };
-        let identity = identity(environment)?;
+        let identity = match &self.api_key {
+            Some(key) => ApiKey::parse(key)?.client_identity()?,
+            None => identity(environment)?,
+        };
         let config = Config { endpoint, connect_to: None, identity, trust, enclave, timeout: PATIENCE };
         Ok(Client::new(config)?)
     }
@@ -94,6 +100,13 @@ impl Connection {
 }
 
 impl Within {
+    /// The same with an address and an API key that the verb's own flags gave.
+    pub(super) fn with(mut self, server: Option<String>, api_key: Option<String>) -> Self {
+        self.connection.server = server.or(self.connection.server);
+        self.connection.api_key = api_key;
+        self
+    }
+
     /// A client for the enclave that flag or environment name.
     pub(super) fn client(&self) -> Result<Client, Failure> {
         let name = match &self.enclave {
@@ -171,7 +184,7 @@ mod tests {
     }
 
     fn flags() -> Connection {
-        Connection { insecure: false, ca: None, server: None }
+        Connection { insecure: false, ca: None, server: None, api_key: None }
     }
 
     #[test]

@@ -1,24 +1,27 @@
-//! `kes enclave`: create, info, rm. Only the system admin may.
+//! `kes enclave`: create, info, ls, rm. Only the system admin may.
 
 use super::{
     connect::Connection,
     failure::Failure,
-    key::Format,
     policy::parse_identity,
-    terminal::{date, json, row},
+    progress::each,
+    terminal::{Format, Report, date, json, row, table},
 };
-use crate::api::{ApiError, DEFAULT_ENCLAVE, EnclaveName};
+use crate::api::{ApiError, DEFAULT_ENCLAVE, EnclaveName, message::EnclaveInfo};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Enclave {
-    /// Create an enclave
+    /// Create an enclave: keys, secrets, policies and identities of its own
+    #[command(after_help = "Example:\n  kes enclave create tenant-1 $(kes identity of tenant-1-admin.crt)")]
     Create {
         /// Name of the new enclave
         name: String,
-        /// Identity of its admin
+        /// Identity of its admin; not that of the system admin, and it cannot be changed later
         identity: String,
         #[command(flatten)]
         connection: Connection,
+        #[command(flatten)]
+        report: Report,
     },
     /// Show what is known about an enclave
     Info {
@@ -30,23 +33,44 @@ pub(super) enum Enclave {
         #[command(flatten)]
         format: Format,
     },
-    /// Delete enclaves with everything in them
+    /// List enclaves by name
+    Ls {
+        /// Which names: '*' stands for any run of characters, and a pattern without '*' is a prefix
+        #[arg(default_value = "*")]
+        pattern: String,
+        #[command(flatten)]
+        connection: Connection,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Delete enclaves for good, with every key in them
     Rm {
         /// Names of the enclaves
         #[arg(required = true)]
         name: Vec<String>,
         #[command(flatten)]
         connection: Connection,
+        #[command(flatten)]
+        report: Report,
     },
+}
+
+/// What is said of each enclave with `--json`.
+#[derive(serde::Serialize)]
+struct Named {
+    name: EnclaveName,
 }
 
 impl Enclave {
     pub(super) async fn run(self) -> Result<String, Failure> {
         match self {
-            Self::Create { name, identity, connection } => {
+            Self::Create { name, identity, connection, report } => {
                 let (name, admin) = (enclave_name(&name)?, parse_identity(&identity)?);
-                connection.client()?.create_enclave(&name, &admin).await.map_err(about("create", &name))?;
-                Ok(String::new())
+                let client = connection.client()?;
+                each("created", &[Named { name }], report.json, async |Named { name }| {
+                    client.create_enclave(name, &admin).await.map_err(about("create", name))
+                })
+                .await
             }
             Self::Info { name, connection, format } => {
                 let name = enclave_name(&name)?;
@@ -60,16 +84,32 @@ impl Enclave {
                 text += &row(format.color, "Created By", &info.created_by);
                 Ok(text)
             }
-            Self::Rm { name, connection } => {
-                let names: Vec<_> = name.iter().map(|name| enclave_name(name)).collect::<Result<_, _>>()?;
+            Self::Ls { pattern, connection, format } => {
+                let enclaves = connection.client()?.list_enclaves(&pattern).await.map_err(refused)?;
+                Ok(list(enclaves, &format))
+            }
+            Self::Rm { name, connection, report } => {
+                let names: Vec<_> = name
+                    .iter()
+                    .map(|name| Ok(Named { name: enclave_name(name)? }))
+                    .collect::<Result<_, Failure>>()?;
                 let client = connection.client()?;
-                for name in names {
-                    client.delete_enclave(&name).await.map_err(about("delete", &name))?;
-                }
-                Ok(String::new())
+                each("deleted", &names, report.json, async |Named { name }| {
+                    client.delete_enclave(name).await.map_err(about("delete", name))
+                })
+                .await
             }
         }
     }
+}
+
+fn list(mut enclaves: Vec<EnclaveInfo>, format: &Format) -> String {
+    enclaves.sort_by(|a, b| a.name.cmp(&b.name));
+    if format.json {
+        return enclaves.iter().map(|enclave| json(enclave) + "\n").collect();
+    }
+    let row = |enclave: &EnclaveInfo| vec![date(enclave.created_at), enclave.name.to_string()];
+    table(format.color, &["Date Created", "Enclave"], &enclaves.iter().map(row).collect::<Vec<_>>())
 }
 
 fn enclave_name(name: &str) -> Result<EnclaveName, Failure> {
@@ -78,14 +118,19 @@ fn enclave_name(name: &str) -> Result<EnclaveName, Failure> {
 
 fn about(verb: &'static str, name: &EnclaveName) -> impl FnOnce(crate::client::Error) -> Failure {
     move |error| {
-        let refused = error.api().is_some();
-        let failure = match error.api() {
-            Some(refusal) if *refusal == ApiError::NOT_ALLOWED => Failure::new(
-                refusal.message(),
-                "Only the system admin may: use the identity that 'kes init' was given.",
-            ),
-            _ => Failure::from(error),
-        };
-        if refused { failure.about(format!("failed to {verb} enclave '{name}'")) } else { failure }
+        let was_refused = error.api().is_some();
+        let failure = refused(error);
+        if was_refused { failure.about(format!("failed to {verb} enclave '{name}'")) } else { failure }
+    }
+}
+
+/// Here another person can help than elsewhere.
+fn refused(error: crate::client::Error) -> Failure {
+    match error.api() {
+        Some(refusal) if *refusal == ApiError::NOT_ALLOWED => Failure::new(
+            refusal.message(),
+            "Only the system admin may: use the identity that 'kes init' was given.",
+        ),
+        _ => Failure::from(error),
     }
 }

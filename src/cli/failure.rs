@@ -54,6 +54,26 @@ impl Failure {
         self
     }
 
+    /// Says how many of several things were done before.
+    pub(super) fn after(mut self, verb: &str, done: usize, all: usize) -> Self {
+        if done > 0 {
+            self.what = format!("{} ({done} of {all} {verb} before)", self.what);
+        }
+        self
+    }
+
+    /// The same for programs: one line of JSON.
+    pub(super) fn to_json(&self) -> String {
+        #[derive(serde::Serialize)]
+        struct Json<'a> {
+            error: &'a str,
+            #[serde(skip_serializing_if = "String::is_empty")]
+            next: String,
+        }
+        let next = if self.next.is_empty() { String::new() } else { sentence(&self.next) };
+        super::terminal::json(&Json { error: &self.what, next }) + "\n"
+    }
+
     pub(super) fn exit_code(&self) -> ExitCode {
         if self.usage { ExitCode::from(2) } else { ExitCode::FAILURE }
     }

@@ -1,12 +1,14 @@
 //! `kes identity`: new and of work here, without a server; info, ls and rm ask one.
 
+use clap::ValueHint;
+
 use super::{
     connect::Within,
     failure::Failure,
     identity_local::{self, New},
-    key::Format,
     policy::{parse_identity, rules},
-    terminal::{Color, date, json, row, table},
+    progress::each,
+    terminal::{Color, Format, Json, Report, date, json, row, table},
 };
 use crate::{
     api::{
@@ -20,13 +22,18 @@ use crate::{
 ///
 /// Without a command: print a new API key, the identity of an API key or certificate, or the API key of a private key.
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  kes identity\n  kes identity new --ip 127.0.0.1 localhost\n  kes identity of public.crt"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
     /// API key, certificate file or private key file
-    #[arg(value_name = "KEY|FILE")]
+    #[arg(value_name = "KEY|FILE", value_hint = ValueHint::FilePath)]
     subject: Option<String>,
+    #[command(flatten)]
+    output: Json,
 }
 
 #[derive(clap::Subcommand)]
@@ -36,8 +43,10 @@ enum Verb {
     /// Print the identity of certificates and API keys
     Of {
         /// Certificate files or API keys
-        #[arg(required = true, value_name = "KEY|FILE")]
+        #[arg(required = true, value_name = "KEY|FILE", value_hint = ValueHint::FilePath)]
         subject: Vec<String>,
+        #[command(flatten)]
+        output: Json,
     },
     /// Show what is known about an identity
     Info {
@@ -48,9 +57,9 @@ enum Verb {
         #[command(flatten)]
         format: Format,
     },
-    /// List identities
+    /// List identities that have a policy, by policy; the enclave's admin is not among them
     Ls {
-        /// Pattern of identities
+        /// Which identities: '*' stands for any run of characters, and a pattern without '*' is a prefix
         #[arg(default_value = "*")]
         pattern: String,
         #[command(flatten)]
@@ -65,16 +74,25 @@ enum Verb {
         identity: Vec<String>,
         #[command(flatten)]
         within: Within,
+        #[command(flatten)]
+        report: Report,
     },
+}
+
+/// What is said of each identity with `--json`.
+#[derive(serde::Serialize)]
+struct Named {
+    identity: Identity,
 }
 
 impl Args {
     pub(super) async fn run(self) -> Result<String, Failure> {
-        match (self.verb, self.subject) {
-            (None, None) => identity_local::api_key(),
-            (None, Some(subject)) => identity_local::translate(&subject),
+        let Self { verb, subject, output } = self;
+        match (verb, subject) {
+            (None, None) => identity_local::api_key(output.json),
+            (None, Some(subject)) => identity_local::translate(&subject, output.json),
             (Some(Verb::New(new)), _) => new.run(),
-            (Some(Verb::Of { subject }), _) => identity_local::of(&subject),
+            (Some(Verb::Of { subject, output }), _) => identity_local::of(&subject, output.json),
             (Some(Verb::Info { identity: None, within, format }), _) => {
                 let info = within.client()?.describe_self().await?;
                 Ok(own(&info, &format))
@@ -94,14 +112,16 @@ impl Args {
             (Some(Verb::Ls { pattern, within, format }), _) => {
                 Ok(list(within.client()?.list_identities(&pattern).await?, &format))
             }
-            (Some(Verb::Rm { identity, within }), _) => {
-                let identities: Vec<_> =
-                    identity.iter().map(|text| parse_identity(text)).collect::<Result<_, _>>()?;
+            (Some(Verb::Rm { identity, within, report }), _) => {
+                let identities: Vec<_> = identity
+                    .iter()
+                    .map(|text| Ok(Named { identity: parse_identity(text)? }))
+                    .collect::<Result<_, Failure>>()?;
                 let client = within.client()?;
-                for identity in identities {
-                    client.delete_identity(&identity).await.map_err(about("delete", &identity))?;
-                }
-                Ok(String::new())
+                each("deleted", &identities, report.json, async |Named { identity }| {
+                    client.delete_identity(identity).await.map_err(about("delete", identity))
+                })
+                .await
             }
         }
     }

@@ -12,12 +12,13 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueHint;
 use serde::Serialize;
 
 use super::{
     duration,
     failure::Failure,
-    terminal::{is_terminal, json},
+    terminal::{Json, is_terminal, json},
 };
 use crate::{
     api::Identity,
@@ -31,35 +32,63 @@ const DEFAULT_EXPIRY: Duration = Duration::from_secs(720 * 3600);
 
 /// Create a key pair, or an API key
 #[derive(clap::Args)]
-#[command(
-    after_help = "With SUBJECT, --key or --cert two files are written; without any of them an API key is printed."
-)]
+#[command(after_help = "\
+With SUBJECT, --key or --cert two files are written; without any of them an API key is printed. A server does not look at \
+names, addresses and expiry of its clients: only the key counts.
+
+Examples:
+  kes identity new
+  kes identity new --ip 127.0.0.1 --dns localhost my-server
+  kes identity new --key app.key --cert app.crt --expiry 8760h my-app")]
 pub(super) struct New {
     /// Common name of the certificate
     subject: Option<String>,
     /// File for the private key [default: private.key]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     key: Option<PathBuf>,
     /// File for the certificate [default: public.crt]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     cert: Option<PathBuf>,
-    /// Overwrite existing files
+    /// Overwrite existing files: the identity of an overwritten private key is lost
     #[arg(short, long)]
     force: bool,
-    /// Addresses that the certificate is valid for
+    /// Addresses that the certificate is valid for: several times, or a list with commas
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     ip: Vec<IpAddr>,
-    /// Host names that the certificate is valid for
+    /// Host names that the certificate is valid for: several times, or a list with commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     dns: Vec<String>,
-    /// How long the certificate is valid [default: 720h]
+    /// How long the certificate is valid, e.g. '720h' or '30d' [default: 720h]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     expiry: Option<Duration>,
+    /// Encrypt the private key with a password; not supported
+    #[arg(long, hide = true)]
+    encrypt: bool,
+    #[command(flatten)]
+    output: Json,
+}
+
+/// What was made, for programs.
+#[derive(Serialize)]
+struct Made<'a> {
+    identity: &'a Identity,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cert: Option<&'a Path>,
 }
 
 impl New {
     pub(super) fn run(self) -> Result<String, Failure> {
-        let Self { subject, key, cert, force, ip, dns, expiry } = self;
+        let Self { subject, key, cert, force, ip, dns, expiry, encrypt, output } = self;
+        if encrypt {
+            return Err(Failure::new(
+                "'--encrypt' is not supported",
+                "Leave it out, and protect the file by its mode, which is 0600; 'openssl pkey -aes256' makes an encrypted copy.",
+            ));
+        }
         let api_key = ApiKey::generate(&System)?;
         if subject.is_none() && key.is_none() && cert.is_none() {
             if force || !ip.is_empty() || !dns.is_empty() || expiry.is_some() {
@@ -68,7 +97,7 @@ impl New {
                     "Give a subject to make a certificate: 'kes identity new --ip 127.0.0.1 SUBJECT'.",
                 ));
             }
-            return Ok(explain(&api_key, None));
+            return Ok(if output.json { to_json(&api_key, true, None) } else { explain(&api_key, None) });
         }
         let key = key.unwrap_or_else(|| DEFAULT_KEY.into());
         let cert = cert.unwrap_or_else(|| DEFAULT_CERTIFICATE.into());
@@ -81,6 +110,9 @@ impl New {
         };
         let pair = self_signed_for(&api_key, &content)?;
         write_pair(&pair, &key, &cert, force)?;
+        if output.json {
+            return Ok(to_json(&api_key, subject.is_none(), Some((&key, &cert))));
+        }
         Ok(match subject {
             None => explain(&api_key, Some((&key, &cert))),
             Some(_) if is_terminal() => format!(
@@ -94,14 +126,29 @@ impl New {
     }
 }
 
+/// With the secret only where the text shows it too.
+fn to_json(key: &ApiKey, with_key: bool, files: Option<(&Path, &Path)>) -> String {
+    let text = with_key.then(|| key.to_text());
+    let made = Made {
+        identity: key.identity(),
+        api_key: text.as_ref().map(|text| text.as_str()),
+        key: files.map(|(key, _)| key),
+        cert: files.map(|(_, certificate)| certificate),
+    };
+    json(&made) + "\n"
+}
+
 /// `kes identity` alone.
-pub(super) fn api_key() -> Result<String, Failure> {
+pub(super) fn api_key(as_json: bool) -> Result<String, Failure> {
     let key = ApiKey::generate(&System)?;
+    if as_json {
+        return Ok(to_json(&key, true, None));
+    }
     Ok(if is_terminal() { explain(&key, None) } else { key.to_text().to_string() })
 }
 
 /// `kes identity KEY|FILE`: the identity of what names one, the API key of a private key.
-pub(super) fn translate(subject: &str) -> Result<String, Failure> {
+pub(super) fn translate(subject: &str, as_json: bool) -> Result<String, Failure> {
     if !ApiKey::looks_like(subject) {
         let path = Path::new(subject);
         let text = zeroize::Zeroizing::new(
@@ -111,15 +158,18 @@ pub(super) fn translate(subject: &str) -> Result<String, Failure> {
         if text.windows(marker.len()).any(|window| window == marker) {
             let key =
                 ApiKey::from_private_key_pem(&text).map_err(|error| Failure::from(error).about(subject))?;
-            return Ok(end_line(&key.to_text()));
+            return Ok(if as_json { to_json(&key, true, None) } else { end_line(&key.to_text()) });
         }
+    }
+    if as_json {
+        return of(&[subject.to_owned()], true);
     }
     Ok(end_line(identity_of(subject)?.as_str()))
 }
 
 /// `kes identity of`: one line for one, a labelled line for each of several.
-pub(super) fn of(subjects: &[String]) -> Result<String, Failure> {
-    if let [subject] = subjects {
+pub(super) fn of(subjects: &[String], as_json: bool) -> Result<String, Failure> {
+    if let ([subject], false) = (subjects, as_json) {
         let identity = identity_of(subject)?;
         return Ok(if is_terminal() { format!("\n  Identity:  {identity}\n") } else { identity.to_string() });
     }
@@ -132,7 +182,7 @@ pub(super) fn of(subjects: &[String]) -> Result<String, Failure> {
     for subject in subjects {
         let identity = identity_of(subject)?;
         let name = if ApiKey::looks_like(subject) { "API key" } else { subject };
-        text += &if is_terminal() {
+        text += &if is_terminal() && !as_json {
             format!("{name}: {identity}\n")
         } else {
             json(&Line { name, identity }) + "\n"

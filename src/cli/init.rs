@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueHint;
+
 use super::{
     failure::Failure,
     init_config::{self, InitConfig},
-    terminal::Color,
+    terminal::{Color, Format, json},
 };
 use crate::{
     crypto::{SealError, SecretKey},
@@ -17,23 +19,43 @@ use crate::{
 
 /// Make the data directory of a server
 #[derive(clap::Args)]
+#[command(after_help = "\
+The configuration names the server's certificate, the system admin, the variable or file with the unseal key, and the \
+first enclaves with their admins and policies:
+
+  version: v1
+  address: 0.0.0.0:7373
+  system: {admin: {identity: ${SYSTEM_ADMIN}}}
+  tls: {key: private.key, cert: public.crt}
+  unseal: {environment: {name: KES_UNSEAL_KEY}}
+  enclave:
+    default:
+      admin: {identity: ${ENCLAVE_ADMIN}}
+      policy:
+        my-app:
+          allow: [/v1/key/generate/my-key, /v1/key/decrypt/my-key]
+          identities: [${MY_APP}]
+
+Example:
+  export KES_UNSEAL_KEY=$(head -c 32 /dev/urandom | base64)
+  kes init --config init.yml data")]
 pub(super) struct Init {
-    /// Configuration of the new server
-    #[arg(long, value_name = "FILE")]
+    /// Configuration of the new server, in YAML
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
-    /// Remove what is at PATH first: every key in it is lost
+    /// Remove the data directory at PATH first: every key in it is lost
     #[arg(short, long)]
     force: bool,
     /// Directory to make
+    #[arg(value_hint = ValueHint::DirPath)]
     path: Option<PathBuf>,
-    /// When to use colour
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    color: Color,
+    #[command(flatten)]
+    format: Format,
 }
 
 impl Init {
     pub(super) async fn run(self) -> Result<String, Failure> {
-        let Self { config, force, path, color } = self;
+        let Self { config, force, path, format } = self;
         let Some(path) = path else {
             return Err(Failure::new(
                 "no path specified. See 'kes init --help'",
@@ -60,7 +82,10 @@ impl Init {
         }
         let admin = plan.system_admin.clone();
         bootstrap::init(&path, seal, plan).await?;
-        Ok(summary(color, &key, &certificate, admin.as_str(), (kind, &place), &path))
+        if format.json {
+            return Ok(to_json(&key, &certificate, admin.as_str(), (kind, &place), &path));
+        }
+        Ok(summary(format.color, &key, &certificate, admin.as_str(), (kind, &place), &path))
     }
 }
 
@@ -131,6 +156,22 @@ fn in_use(error: DirectoryError) -> Result<Option<Directory>, Failure> {
         DirectoryError::InUse(_) => Err(error.into()),
         _ => Ok(None),
     }
+}
+
+/// The same as the summary, for programs.
+fn to_json(key: &Path, cert: &Path, admin: &str, unseal: (&str, &str), path: &Path) -> String {
+    #[derive(serde::Serialize)]
+    struct Json<'a> {
+        version: &'static str,
+        path: &'a Path,
+        key: &'a Path,
+        cert: &'a Path,
+        system_admin: &'a str,
+        #[serde(flatten)]
+        unseal: std::collections::BTreeMap<String, &'a str>,
+    }
+    let unseal = [(format!("unseal_{}", unseal.0.to_ascii_lowercase()), unseal.1)].into();
+    json(&Json { version: env!("CARGO_PKG_VERSION"), path, key, cert, system_admin: admin, unseal }) + "\n"
 }
 
 /// The blocks that v0.22.3 prints.

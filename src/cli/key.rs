@@ -1,17 +1,21 @@
-//! `kes key`: create, import, info, ls, rm, dek, encrypt, decrypt.
+//! `kes key`: create, import, info, ls, rm, dek, encrypt, decrypt, hmac.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::Serialize;
-use zeroize::Zeroizing;
+use std::io::Write as _;
 
 use super::{
     connect::Within,
     failure::Failure,
-    terminal::{Color, date, is_terminal, json, row, table},
+    input,
+    key_crypt::{Decrypt, Dek, Encrypt, Hmac, base64},
+    progress::{self, each},
+    terminal::{Format, Report, date, json, nothing, row},
 };
-use crate::api::{
-    KeyName,
-    message::{Base64, Ciphertext, ImportKey, KeyInfo, Plaintext},
+use crate::{
+    api::{
+        KeyName,
+        message::{ImportKey, KeyInfo},
+    },
+    client::{Client, Error},
 };
 
 /// Create and see keys, and encrypt with them
@@ -24,24 +28,30 @@ pub(super) struct Key {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Create keys
+    /// Create keys of fresh random bytes; a key that exists is never overwritten
+    #[command(after_help = "Example:\n  kes key create minio-default-key")]
     Create {
         /// Names of the new keys
         #[arg(required = true)]
         name: Vec<String>,
         #[command(flatten)]
         within: Within,
+        #[command(flatten)]
+        report: Report,
     },
-    /// Create a key from key material
+    /// Create a key from key material that you have
+    #[command(after_help = "Example:\n  head -c 32 /dev/urandom | base64 | kes key import my-key -")]
     Import {
         /// Name of the new key
         name: String,
-        /// 32 bytes in base64; '-' reads them from standard input
+        /// 32 bytes in base64; '-' reads them from standard input, where other users do not see them
         key: String,
         #[command(flatten)]
         within: Within,
+        #[command(flatten)]
+        report: Report,
     },
-    /// Show what is known about a key
+    /// Show what is known about a key; never the key itself
     Info {
         /// Name of the key
         name: String,
@@ -50,9 +60,10 @@ enum Verb {
         #[command(flatten)]
         format: Format,
     },
-    /// List keys
+    /// List keys by name
+    #[command(after_help = "Examples:\n  kes key ls\n  kes key ls 'tenant-*'")]
     Ls {
-        /// Pattern of names
+        /// Which names: '*' stands for any run of characters, and a pattern without '*' is a prefix
         #[arg(default_value = "*")]
         pattern: String,
         #[command(flatten)]
@@ -60,132 +71,78 @@ enum Verb {
         #[command(flatten)]
         format: Format,
     },
-    /// Delete keys; what they encrypted is lost
+    /// Delete keys for good: what they encrypted can never be read again
     Rm {
         /// Names of the keys
         #[arg(required = true)]
         name: Vec<String>,
         #[command(flatten)]
         within: Within,
-    },
-    /// Make a data key, in clear and encrypted
-    Dek {
-        /// Name of the key
-        name: String,
-        /// Bytes in base64 that the ciphertext is bound to
-        context: Option<String>,
         #[command(flatten)]
-        within: Within,
+        report: Report,
     },
-    /// Encrypt a message
-    Encrypt {
-        /// Name of the key
-        name: String,
-        /// The message, as text
-        message: String,
-        /// Bytes in base64 that the ciphertext is bound to
-        context: Option<String>,
-        #[command(flatten)]
-        within: Within,
-    },
+    /// Make a data key: 32 random bytes, in clear and encrypted
+    Dek(Dek),
+    /// Encrypt a message of up to 700 KiB
+    Encrypt(Encrypt),
     /// Decrypt a ciphertext
-    Decrypt {
-        /// Name of the key
-        name: String,
-        /// The ciphertext, in base64
-        ciphertext: String,
-        /// Bytes in base64 that the ciphertext is bound to
-        context: Option<String>,
-        #[command(flatten)]
-        within: Within,
-    },
-}
-
-/// How a result is printed.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Output")]
-pub(super) struct Format {
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-    /// When to use colour
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    pub(super) color: Color,
+    Decrypt(Decrypt),
+    /// Compute the HMAC-SHA-256 of a message
+    Hmac(Hmac),
 }
 
 impl Key {
     pub(super) async fn run(self) -> Result<String, Failure> {
         match self.verb {
-            Verb::Create { name, within } => {
+            Verb::Create { name, within, report } => {
                 let names = names(&name)?;
                 let client = within.client()?;
-                for name in names {
-                    client.create_key(&name).await.map_err(about("create", &name))?;
-                }
-                Ok(String::new())
+                each("created", &names, report.json, async |Named { name }| {
+                    client.create_key(name).await.map_err(about("create", name))
+                })
+                .await
             }
-            Verb::Import { name, key, within } => import(&name, key, &within).await,
+            Verb::Import { name, key, within, report } => {
+                let key = input::argument("key", key)?;
+                import(&name, &key, &within, &report).await
+            }
             Verb::Info { name, within, format } => {
                 let name = key_name(&name)?;
                 let key = within.client()?.describe_key(&name).await.map_err(about("describe", &name))?;
                 Ok(info(&key, &format))
             }
-            Verb::Ls { pattern, within, format } => {
-                Ok(list(within.client()?.list_keys(&pattern).await?, &format))
-            }
-            Verb::Rm { name, within } => {
+            Verb::Ls { pattern, within, format } => list(&within.client()?, &pattern, &format).await,
+            Verb::Rm { name, within, report } => {
                 let names = names(&name)?;
                 let client = within.client()?;
-                for name in names {
-                    client.delete_key(&name).await.map_err(about("delete", &name))?;
-                }
-                Ok(String::new())
+                each("deleted", &names, report.json, async |Named { name }| {
+                    client.delete_key(name).await.map_err(about("delete", name))
+                })
+                .await
             }
-            Verb::Dek { name, context, within } => {
-                let (name, context) = (key_name(&name)?, context_of(context.as_deref())?);
-                let key = within.client()?.generate(&name, &context).await.map_err(about("use", &name))?;
-                Ok(show(&key, &[("plaintext", &key.plaintext), ("ciphertext", &key.ciphertext)]))
-            }
-            Verb::Encrypt { name, message, context, within } => {
-                let (name, context) = (key_name(&name)?, context_of(context.as_deref())?);
-                let client = within.client()?;
-                let ciphertext =
-                    client.encrypt(&name, message.as_bytes(), &context).await.map_err(about("use", &name))?;
-                let reply = Ciphertext { ciphertext };
-                Ok(show(&reply, &[("ciphertext", &reply.ciphertext)]))
-            }
-            Verb::Decrypt { name, ciphertext, context, within } => {
-                let (name, context) = (key_name(&name)?, context_of(context.as_deref())?);
-                let ciphertext = base64("ciphertext", &ciphertext)?;
-                let client = within.client()?;
-                let plaintext =
-                    client.decrypt(&name, &ciphertext, &context).await.map_err(about("use", &name))?;
-                let reply = Plaintext { plaintext };
-                Ok(show(&reply, &[("plaintext", &reply.plaintext)]))
-            }
+            Verb::Dek(dek) => dek.run().await,
+            Verb::Encrypt(encrypt) => encrypt.run().await,
+            Verb::Decrypt(decrypt) => decrypt.run().await,
+            Verb::Hmac(hmac) => hmac.run().await,
         }
     }
 }
 
-async fn import(name: &str, key: String, within: &Within) -> Result<String, Failure> {
+async fn import(name: &str, key: &[u8], within: &Within, report: &Report) -> Result<String, Failure> {
     let name = key_name(name)?;
-    let mut key = Zeroizing::new(key);
-    if *key == "-" {
-        key.clear();
-        std::io::Read::read_to_string(&mut std::io::stdin(), &mut key).map_err(|error| {
-            Failure::new(format!("failed to read the key from standard input: {error}"), "")
-        })?;
-    }
-    let bytes = base64("key", key.trim())?;
+    let bytes = base64("key", key.trim_ascii())?;
     if bytes.len() != 32 {
         return Err(Failure::new(
             format!("invalid key: it has {} bytes instead of 32", bytes.len()),
             "Give 32 random bytes in base64, for example from 'head -c 32 /dev/urandom | base64'.",
         ));
     }
-    let body = ImportKey { bytes: bytes.into(), ..ImportKey::default() };
-    within.client()?.import_key(&name, &body).await.map_err(about("import", &name))?;
-    Ok(String::new())
+    let body = ImportKey { bytes: bytes.to_vec().into(), ..ImportKey::default() };
+    let client = within.client()?;
+    each("imported", &[Named { name }], report.json, async |Named { name }| {
+        client.import_key(name, &body).await.map_err(about("import", name))
+    })
+    .await
 }
 
 fn info(key: &KeyInfo, format: &Format) -> String {
@@ -207,7 +164,7 @@ fn info(key: &KeyInfo, format: &Format) -> String {
 }
 
 /// `kes key ls --json` of v0.22.3 writes its fields in capitals.
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Line<'a> {
     name: &'a KeyName,
@@ -218,40 +175,88 @@ struct Line<'a> {
     created_by: &'a str,
 }
 
-fn list(mut keys: Vec<KeyInfo>, format: &Format) -> String {
-    keys.sort_by(|a, b| a.name.cmp(&b.name));
-    if format.json {
-        let lines = keys.iter().map(|key| {
-            let KeyInfo { name, id, algorithm, created_at, created_by } = key;
-            json(&Line { name, id, algorithm, created_at: *created_at, created_by }) + "\n"
-        });
-        return lines.collect();
+/// Keys of a listing that are sorted before they are shown. Longer listings are shown as they come: by name from our own
+/// server, in no order from KES.
+const SORTED: usize = 10_000;
+
+/// Prints while the listing comes: it may be longer than memory.
+async fn list(client: &Client, pattern: &str, format: &Format) -> Result<String, Failure> {
+    let out = std::io::BufWriter::with_capacity(64 << 10, std::io::stdout());
+    let mut out = Listing { out, format, headed: false };
+    let mut lines = client.stream_keys(pattern).await?;
+    let mut first = Vec::new();
+    loop {
+        let key = match lines.next().await {
+            Ok(Some(key)) => key,
+            Ok(None) => break,
+            // KES of 2024 and later answers in another shape, and with at most 1024 names
+            Err(Error::Protocol { .. }) if first.is_empty() && !out.headed => {
+                first = client.list_keys(pattern).await?;
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if !out.headed && first.len() < SORTED {
+            first.push(key);
+            continue;
+        }
+        progress::silence();
+        if !out.all(std::mem::take(&mut first)) || !out.one(&key) {
+            return Ok(String::new());
+        }
     }
-    let rows: Vec<_> = keys.iter().map(|key| vec![date(key.created_at), key.name.to_string()]).collect();
-    table(format.color, &["Date Created", "Key"], &rows)
+    progress::silence();
+    // a closed pipe is the reader's decision
+    let _ = out.all(first) && out.out.flush().is_ok();
+    Ok(if out.headed || format.json { "" } else { nothing() }.into())
 }
 
-/// JSON without a newline for scripts, one labelled line each for people.
-fn show(reply: &impl Serialize, fields: &[(&str, &Base64)]) -> String {
-    if !is_terminal() {
-        return json(reply);
-    }
-    let width = fields.iter().map(|(label, _)| label.len() + 1).max().unwrap_or(0);
-    let lines = fields
-        .iter()
-        .map(|(label, value)| format!("{:<width$} {}\n", format!("{label}:"), STANDARD.encode(value)));
-    std::iter::once("\n".to_owned()).chain(lines).collect()
+struct Listing<'a, W> {
+    out: W,
+    format: &'a Format,
+    headed: bool,
 }
 
-fn key_name(name: &str) -> Result<KeyName, Failure> {
+impl<W: std::io::Write> Listing<'_, W> {
+    /// `false` when nobody reads any more.
+    fn all(&mut self, mut keys: Vec<KeyInfo>) -> bool {
+        keys.sort_by(|a, b| a.name.cmp(&b.name));
+        keys.iter().all(|key| self.one(key))
+    }
+
+    fn one(&mut self, key: &KeyInfo) -> bool {
+        let KeyInfo { name, id, algorithm, created_at, created_by } = key;
+        let mut text = String::new();
+        if self.format.json {
+            text += &json(&Line { name, id, algorithm, created_at: *created_at, created_by });
+            text.push('\n');
+        } else {
+            let line = |date: &str, name: &str| format!("{date:<19} {name}");
+            if !self.headed {
+                text += &(self.format.color.bold(&line("Date Created", "Key")) + "\n");
+            }
+            text += &(line(&date(*created_at), name.as_str()) + "\n");
+        }
+        self.headed = true;
+        self.out.write_all(text.as_bytes()).is_ok()
+    }
+}
+
+/// What is said of each key with `--json`.
+#[derive(serde::Serialize)]
+struct Named {
+    name: KeyName,
+}
+
+pub(super) fn key_name(name: &str) -> Result<KeyName, Failure> {
     KeyName::new(name).map_err(|error| Failure::from(error).about(format!("key '{name}'")))
 }
 
-fn names(names: &[String]) -> Result<Vec<KeyName>, Failure> {
-    names.iter().map(|name| key_name(name)).collect()
+fn names(names: &[String]) -> Result<Vec<Named>, Failure> {
+    names.iter().map(|name| Ok(Named { name: key_name(name)? })).collect()
 }
 
-fn about(verb: &'static str, name: &KeyName) -> impl FnOnce(crate::client::Error) -> Failure {
+pub(super) fn about(verb: &'static str, name: &KeyName) -> impl FnOnce(Error) -> Failure {
     move |error| {
         let refused = error.api().is_some();
         let failure = Failure::from(error);
@@ -259,22 +264,9 @@ fn about(verb: &'static str, name: &KeyName) -> impl FnOnce(crate::client::Error
     }
 }
 
-fn context_of(context: Option<&str>) -> Result<Vec<u8>, Failure> {
-    context.map_or(Ok(Vec::new()), |context| base64("context", context))
-}
-
-fn base64(what: &str, text: &str) -> Result<Vec<u8>, Failure> {
-    STANDARD.decode(text).map_err(|_| {
-        Failure::new(
-            format!("invalid {what}: not valid base64"),
-            format!("Give the {what} in standard base64 with padding, as 'base64 -w0' writes it."),
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::terminal::Color, *};
 
     fn key(name: &str) -> KeyInfo {
         KeyInfo {
@@ -301,14 +293,34 @@ mod tests {
         insta::assert_snapshot!(info(&key("app-1"), &JSON), @r#"{"name":"app-1","id":"630dcd2966c4336691125448bbb25b4f","algorithm":"AES256-GCM_SHA256","created_at":"2026-11-21T22:34:47.5Z","created_by":"3ecf"}"#);
     }
 
+    fn listed(keys: Vec<KeyInfo>, format: &Format) -> String {
+        let mut listing = Listing { out: Vec::new(), format, headed: false };
+        assert!(listing.all(keys));
+        String::from_utf8(listing.out).unwrap()
+    }
+
     #[test]
     fn keys_are_listed_by_name_as_kes_lists_them() {
-        insta::assert_snapshot!(list(vec![key("b"), key("a")], &PLAIN), @r"
+        insta::assert_snapshot!(listed(vec![key("b"), key("a")], &PLAIN), @r"
         Date Created        Key
         2026-11-21 22:34:47 a
         2026-11-21 22:34:47 b
         ");
-        insta::assert_snapshot!(list(vec![key("a")], &JSON), @r#"{"Name":"a","ID":"630dcd2966c4336691125448bbb25b4f","Algorithm":"AES256-GCM_SHA256","CreatedAt":"2026-11-21T22:34:47.5Z","CreatedBy":"3ecf"}"#);
-        assert_eq!(list(vec![], &PLAIN), "");
+        insta::assert_snapshot!(listed(vec![key("a")], &JSON), @r#"{"Name":"a","ID":"630dcd2966c4336691125448bbb25b4f","Algorithm":"AES256-GCM_SHA256","CreatedAt":"2026-11-21T22:34:47.5Z","CreatedBy":"3ecf"}"#);
+        assert_eq!(listed(vec![], &PLAIN), "");
+    }
+
+    #[test]
+    fn a_listing_ends_when_nobody_reads_it() {
+        struct Closed;
+        impl std::io::Write for Closed {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        assert!(!Listing { out: Closed, format: &PLAIN, headed: false }.all(vec![key("a")]));
     }
 }

@@ -7,6 +7,7 @@
 //!           └─ usage ─► stderr, exit 2
 //! ```
 
+mod absent;
 mod addresses;
 mod completion;
 mod connect;
@@ -17,9 +18,17 @@ mod identity;
 mod identity_local;
 mod init;
 mod init_config;
+mod input;
 mod key;
+mod key_crypt;
+mod log;
+mod ls;
+mod metric;
+mod metric_values;
 mod operator;
 mod policy;
+mod progress;
+mod secret;
 mod server;
 mod server_banner;
 mod server_config;
@@ -30,9 +39,10 @@ mod terminal;
 
 use std::{io::Write, process::ExitCode, sync::LazyLock};
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::Failure;
+use progress::patiently;
 
 /// Commit of this build, as the build was told by `KES_COMMIT`.
 const COMMIT: &str = match option_env!("KES_COMMIT") {
@@ -55,6 +65,7 @@ fn version() -> &'static str {
     disable_version_flag = true,
     disable_help_subcommand = true,
     arg_required_else_help = true,
+    override_usage = "kes <COMMAND>",
     max_term_width = 100,
     after_help = "\
 Environment of commands that call a server:
@@ -70,8 +81,11 @@ struct Kes {
     /// Print the version
     #[arg(short, long, action = ArgAction::Version)]
     version: Option<bool>,
+    /// Say how to get completions, which KES installs itself
+    #[arg(long, hide = true)]
+    auto_completion: bool,
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
 }
 
 #[derive(Subcommand)]
@@ -84,6 +98,8 @@ enum Verb {
     Operator(operator::Operator),
     /// Create and see keys, and encrypt with them
     Key(key::Key),
+    /// Keep small values, such as passwords and tokens
+    Secret(secret::Secret),
     /// Create, assign and see policies
     Policy(policy::Policy),
     /// Create and see identities and API keys
@@ -91,10 +107,20 @@ enum Verb {
     /// Create and see enclaves
     #[command(subcommand)]
     Enclave(enclave::Enclave),
+    /// List the names of keys, identities or policies
+    Ls(ls::Ls),
     /// Show the state of a server
     Status(status::Status),
+    /// Show what a server does: requests, latency, memory
+    Metric(metric::Metric),
+    /// Show the audit log or the error log of a server as it happens
+    Log(log::Log),
     /// Print completions for a shell
     Completion(completion::Completion),
+    #[command(hide = true)]
+    Update(absent::Anything),
+    #[command(hide = true)]
+    Migrate(absent::Anything),
 }
 
 /// Runs the command that the process was started with.
@@ -102,25 +128,40 @@ enum Verb {
 /// The exit code is 0 on success, 1 on an error, 2 on wrong usage.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Kes { version: _, verb } = match Kes::try_parse() {
-        Ok(kes) => kes,
+    let parsed = Kes::command().try_get_matches().and_then(|matches| {
+        let as_json = wants_json(&matches);
+        Ok((Kes::from_arg_matches(&matches)?, as_json))
+    });
+    let (Kes { version: _, auto_completion, verb }, as_json) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // a closed pipe is the reader's decision
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
         }
     };
-    match run(verb) {
+    let result = match verb {
+        Some(verb) => run(verb),
+        None if auto_completion => Ok(absent::auto_completion(std::env::var("SHELL").ok().as_deref())),
+        None => Err(Failure::usage("no command given", "See 'kes --help'.")),
+    };
+    match result {
         Ok(text) => {
-            let mut out = std::io::stdout().lock();
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            terminal::write_bytes(text.as_bytes());
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            let _ = write!(std::io::stderr().lock(), "{failure}");
+            let text = if as_json { failure.to_json() } else { failure.to_string() };
+            let _ = std::io::stderr().lock().write_all(text.as_bytes());
             failure.exit_code()
         }
     }
+}
+
+/// Whether the verb, or the verb within it, was given `--json`.
+fn wants_json(matches: &ArgMatches) -> bool {
+    let here = matches.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or(false);
+    here || matches.subcommand().is_some_and(|(_, matches)| wants_json(matches))
 }
 
 fn run(verb: Verb) -> Result<String, Failure> {
@@ -128,12 +169,18 @@ fn run(verb: Verb) -> Result<String, Failure> {
         Verb::Init(init) => block_on(init.run()),
         Verb::Server(server) => server.run(),
         Verb::Operator(operator) => operator.run(),
-        Verb::Key(key) => block_on(key.run()),
-        Verb::Policy(policy) => block_on(policy.run()),
-        Verb::Identity(identity) => block_on(identity.run()),
-        Verb::Enclave(enclave) => block_on(enclave.run()),
-        Verb::Status(status) => block_on(status.run()),
+        Verb::Key(key) => block_on(patiently(key.run())),
+        Verb::Secret(secret) => block_on(patiently(secret.run())),
+        Verb::Policy(policy) => block_on(patiently(policy.run())),
+        Verb::Identity(identity) => block_on(patiently(identity.run())),
+        Verb::Enclave(enclave) => block_on(patiently(enclave.run())),
+        Verb::Ls(ls) => block_on(patiently(ls.run())),
+        Verb::Status(status) => block_on(patiently(status.run())),
+        Verb::Metric(metric) => block_on(metric.run()),
+        Verb::Log(log) => block_on(log.run()),
         Verb::Completion(completion) => Ok(completion.run()),
+        Verb::Update(_) => Err(absent::update()),
+        Verb::Migrate(_) => Err(absent::migrate()),
     }
 }
 

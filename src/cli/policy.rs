@@ -1,17 +1,21 @@
 //! `kes policy`: create, assign, show, info, ls, rm.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use clap::ValueHint;
+use serde::Serialize;
 
 use super::{
     connect::Within,
     failure::Failure,
-    key::Format,
-    terminal::{Color, date, is_terminal, json, row, table},
+    input,
+    progress::each,
+    terminal::{Color, Format, Report, date, is_terminal, json, row, table},
 };
 use crate::{
     api::{
         Identity, PolicyName,
-        message::{self, PolicyBody, PolicyInfo},
+        message::{self, Matching, PolicyBody, PolicyInfo},
     },
     authz,
 };
@@ -26,16 +30,27 @@ pub(super) struct Policy {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Create or replace a policy
+    /// Create a policy, or replace its rules
+    #[command(after_help = "\
+The file holds JSON: {\"allow\": [\"/v1/key/generate/my-key*\", \"/v1/key/decrypt/my-key*\"], \"deny\": []}.
+A rule is a path of the API ('kes status --api' lists them). '*' stands for any run of characters but '/', '?' for one; \
+with \"match\": \"prefix\" a '*' at the end stands for any rest, as in later KES. Deny wins over allow.
+
+Example:
+  kes policy create my-app policy.json")]
     Create {
         /// Name of the policy
         name: String,
-        /// JSON file with the lists 'allow' and 'deny'
+        /// JSON file with the lists 'allow' and 'deny'; '-' reads it from standard input
+        #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
         #[command(flatten)]
         within: Within,
+        #[command(flatten)]
+        report: Report,
     },
-    /// Give identities a policy
+    /// Give identities a policy; an identity has one at a time
+    #[command(after_help = "Example:\n  kes policy assign my-app $(kes identity of app.crt)")]
     Assign {
         /// Name of the policy
         policy: String,
@@ -44,6 +59,8 @@ enum Verb {
         identity: Vec<String>,
         #[command(flatten)]
         within: Within,
+        #[command(flatten)]
+        report: Report,
     },
     /// Show the rules of a policy
     Show {
@@ -63,9 +80,9 @@ enum Verb {
         #[command(flatten)]
         format: Format,
     },
-    /// List policies
+    /// List policies by name
     Ls {
-        /// Pattern of names
+        /// Which names: '*' stands for any run of characters, and a pattern without '*' is a prefix
         #[arg(default_value = "*")]
         pattern: String,
         #[command(flatten)]
@@ -80,30 +97,50 @@ enum Verb {
         name: Vec<String>,
         #[command(flatten)]
         within: Within,
+        #[command(flatten)]
+        report: Report,
     },
+}
+
+/// What is said of each policy with `--json`.
+#[derive(Serialize)]
+struct Named {
+    name: PolicyName,
+}
+
+/// What is said of each assignment with `--json`.
+#[derive(Serialize)]
+struct Assigned<'a> {
+    policy: &'a PolicyName,
+    identity: Identity,
 }
 
 impl Policy {
     pub(super) async fn run(self) -> Result<String, Failure> {
         match self.verb {
-            Verb::Create { name, file, within } => {
-                let name = policy_name(&name)?;
+            Verb::Create { name, file, within, report } => {
+                let name = Named { name: policy_name(&name)? };
                 let policy = read(&file)?;
-                within.client()?.write_policy(&name, &policy).await.map_err(about("create", &name))?;
-                Ok(String::new())
-            }
-            Verb::Assign { policy, identity, within } => {
-                let policy = policy_name(&policy)?;
-                let identities: Vec<_> =
-                    identity.iter().map(|text| parse_identity(text)).collect::<Result<_, _>>()?;
                 let client = within.client()?;
-                for identity in identities {
-                    let assigned = client.assign_policy(&policy, &identity).await;
+                each("created", &[name], report.json, async |Named { name }| {
+                    client.write_policy(name, &policy).await.map_err(about("create", name))
+                })
+                .await
+            }
+            Verb::Assign { policy, identity, within, report } => {
+                let policy = policy_name(&policy)?;
+                let assignments: Vec<_> = identity
+                    .iter()
+                    .map(|text| Ok(Assigned { policy: &policy, identity: parse_identity(text)? }))
+                    .collect::<Result<_, Failure>>()?;
+                let client = within.client()?;
+                each("assigned", &assignments, report.json, async |Assigned { policy, identity }| {
+                    let assigned = client.assign_policy(policy, identity).await;
                     assigned
-                        .map_err(about("assign", &policy))
-                        .map_err(|failure| failure.about(format!("identity '{identity}'")))?;
-                }
-                Ok(String::new())
+                        .map_err(about("assign", policy))
+                        .map_err(|failure| failure.about(format!("identity '{identity}'")))
+                })
+                .await
             }
             Verb::Show { name, within, format } => {
                 let name = policy_name(&name)?;
@@ -120,21 +157,24 @@ impl Policy {
             Verb::Ls { pattern, within, format } => {
                 Ok(list(within.client()?.list_policies(&pattern).await?, &format))
             }
-            Verb::Rm { name, within } => {
-                let names: Vec<_> = name.iter().map(|name| policy_name(name)).collect::<Result<_, _>>()?;
+            Verb::Rm { name, within, report } => {
+                let names: Vec<_> = name
+                    .iter()
+                    .map(|name| Ok(Named { name: policy_name(name)? }))
+                    .collect::<Result<_, Failure>>()?;
                 let client = within.client()?;
-                for name in names {
-                    client.delete_policy(&name).await.map_err(about("delete", &name))?;
-                }
-                Ok(String::new())
+                each("deleted", &names, report.json, async |Named { name }| {
+                    client.delete_policy(name).await.map_err(about("delete", name))
+                })
+                .await
             }
         }
     }
 }
 
 /// Reads a policy file, and says here already what the server would refuse.
-fn read(file: &std::path::Path) -> Result<message::Policy, Failure> {
-    let text = std::fs::read(file).map_err(|error| Failure::read("policy file", file, &error))?;
+fn read(file: &Path) -> Result<message::Policy, Failure> {
+    let text = input::file("policy file", file)?;
     let policy: message::Policy = serde_json::from_slice(&text).map_err(|error| {
         Failure::new(
             format!("failed to parse policy file '{}': {error}", file.display()),
@@ -165,6 +205,9 @@ fn show(policy: &PolicyBody, format: &Format) -> String {
 /// The rules of a policy, one per line.
 pub(super) fn rules(color: Color, policy: &PolicyBody) -> String {
     let mut text = String::new();
+    if policy.matching == Matching::Prefix {
+        text += &row(color, "Match", "prefix");
+    }
     for (label, rules) in [("Allow", &policy.allow), ("Deny", &policy.deny)] {
         for (index, rule) in rules.iter().enumerate() {
             text += &row(color, if index == 0 { label } else { "" }, rule);

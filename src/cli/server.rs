@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use clap::ValueHint;
+
 use super::{
     addresses,
     failure::Failure,
@@ -15,7 +17,7 @@ use super::{
     server_config::{self, Flags, Resolved, ServerConfig},
     server_dev,
     settings::{self, Settings},
-    terminal::Color,
+    terminal::Format,
 };
 use crate::{
     api::message::Generation,
@@ -31,21 +33,22 @@ use crate::{
 /// Start a server
 #[derive(clap::Args)]
 #[command(after_help = "\
-Signals: SIGTERM and SIGINT stop the server cleanly, within 15 s: requests in flight are answered, everything is on disk.
-SIGHUP reads the certificate and its key again at once; changed files are noticed anyway, within 10 s.
+SIGTERM and SIGINT stop the server cleanly, within 15 s: requests in flight are answered, everything is on disk. SIGHUP \
+reads the certificate and its key again at once; changed files are noticed anyway, within 10 s.
+
 The log goes to standard error; KES_LOG sets its level [default: info].")]
 pub(super) struct Server {
     /// Address of the key API [default: what 'kes init' was told, else 0.0.0.0:7373]
     #[arg(long, value_name = "IP:PORT", value_parser = settings::address)]
     addr: Option<SocketAddr>,
     /// Configuration file; what it says wins over what 'kes init' was told
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     /// PEM file with the private key for TLS [default: what 'kes init' was told]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     key: Option<PathBuf>,
     /// PEM file with the certificate for TLS, with a DNS name or an IP address in it [default: what 'kes init' was told]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     cert: Option<PathBuf>,
     /// Whether chains of client certificates are verified; only 'off' is supported [default: off]
     #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
@@ -54,7 +57,10 @@ pub(super) struct Server {
     #[arg(long)]
     dev: bool,
     /// Data directory, as 'kes init' makes it
+    #[arg(value_hint = ValueHint::DirPath)]
     dir: Option<PathBuf>,
+    #[command(flatten)]
+    format: Format,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -90,7 +96,7 @@ impl Server {
     }
 
     async fn serve(self, memory: MemoryLock) -> Result<(), Failure> {
-        let Self { addr, config, key, cert, auth, dev, dir } = self;
+        let Self { addr, config, key, cert, auth, dev, dir, format } = self;
         if auth == Some(Auth::On) {
             return Err(Failure::new(
                 "'--auth on' is not supported",
@@ -105,7 +111,7 @@ impl Server {
                 ("DIR", dir.as_deref()),
             ])?;
             telemetry::init().map_err(|error| Failure::sentence(&error.to_string()))?;
-            return server_dev::serve(addr, memory, Signals::listen()?).await;
+            return server_dev::serve(addr, &format, memory, Signals::listen()?).await;
         }
         let Some(dir) = dir else {
             return Err(Failure::new(
@@ -150,7 +156,7 @@ impl Server {
         running
             .serve(|address, locked| {
                 let endpoints = addresses::endpoints(address);
-                Banner { color: Color::Auto, endpoints: &endpoints, locked, development: None }.text()
+                Banner { format: &format, endpoints: &endpoints, locked, development: None }.show()
             })
             .await
     }

@@ -1,10 +1,12 @@
-//! What a person sees when a server is ready, in the layout of v0.22.3 (contract §4.4).
+//! What a person sees when a server is ready, in the layout of v0.22.3 (contract §4.4); or a program, as JSON.
 
-use super::terminal::Color;
+use serde::Serialize;
+
+use super::terminal::{Color, Format, json};
 
 /// What is told of a running server.
 pub(super) struct Banner<'a> {
-    pub(super) color: Color,
+    pub(super) format: &'a Format,
     pub(super) endpoints: &'a [String],
     /// Whether secret memory is locked.
     pub(super) locked: bool,
@@ -12,9 +14,12 @@ pub(super) struct Banner<'a> {
     pub(super) development: Option<Development<'a>>,
 }
 
-/// The access to a development server, and where it lives.
+/// The access to a development server.
+#[derive(Clone, Copy, Serialize)]
 pub(super) struct Development<'a> {
+    /// API key of the admin of the default enclave.
     pub(super) api_key: &'a str,
+    /// Its identity.
     pub(super) identity: &'a str,
     /// API key of the system admin.
     pub(super) system_key: &'a str,
@@ -22,11 +27,30 @@ pub(super) struct Development<'a> {
     pub(super) certificate: &'a str,
 }
 
+#[derive(Serialize)]
+struct Json<'a> {
+    version: &'static str,
+    endpoints: &'a [String],
+    mem_locked: bool,
+    #[serde(flatten)]
+    development: Option<Development<'a>>,
+}
+
 impl Banner<'_> {
-    pub(super) fn text(&self) -> String {
-        let Self { color, endpoints, locked, development } = self;
+    pub(super) fn show(&self) -> String {
+        let Self { format, endpoints, locked, development } = *self;
+        if !format.json {
+            return self.text(format.color);
+        }
+        json(&Json { version: env!("CARGO_PKG_VERSION"), endpoints, mem_locked: locked, development }) + "\n"
+    }
+
+    fn text(&self, color: Color) -> String {
+        let Self { format: _, endpoints, locked, development } = self;
         let line = |label: &str, value: &str, more: &str| {
-            format!("{} {}\n", color.bold(&format!("{label:<10}")), format!("{value:<12} {more}").trim_end())
+            // the padding comes after the colour, so that scripts find the value as a word of its own
+            let padding = " ".repeat(11usize.saturating_sub(label.len()));
+            format!("{}{padding}{}\n", color.bold(label), format!("{value:<12} {more}").trim_end())
         };
         let platform = format!("{}/{}", std::env::consts::OS, go_arch());
         let mut text = line("License", "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0");
@@ -79,14 +103,16 @@ fn go_arch() -> &'static str {
 mod tests {
     use super::*;
 
+    const PLAIN: Format = Format { json: false, color: Color::Never };
+
     fn stable(banner: &Banner<'_>) -> String {
-        banner.text().replace(env!("CARGO_PKG_VERSION"), "0.0.0").replace(go_arch(), "amd64")
+        banner.text(Color::Never).replace(env!("CARGO_PKG_VERSION"), "0.0.0").replace(go_arch(), "amd64")
     }
 
     #[test]
     fn the_banner_has_the_layout_of_kes() {
         let endpoints = ["https://127.0.0.1:7373".to_owned(), "https://10.0.0.2:7373".to_owned()];
-        let banner = Banner { color: Color::Never, endpoints: &endpoints, locked: true, development: None };
+        let banner = Banner { format: &PLAIN, endpoints: &endpoints, locked: true, development: None };
         insta::assert_snapshot!(stable(&banner), @r"
         License    Apache-2.0   https://www.apache.org/licenses/LICENSE-2.0
         Version    0.0.0        linux/amd64
@@ -105,13 +131,13 @@ mod tests {
         let development =
             Development { api_key: "kes:v1:A", identity: "aa", system_key: "kes:v1:S", certificate: "/t/c" };
         for color in [Color::Never, Color::Always] {
-            let text = Banner {
-                color,
+            let banner = Banner {
+                format: &Format { json: false, color },
                 endpoints: &endpoints,
                 locked: false,
-                development: Some(Development { ..development }),
-            }
-            .text();
+                development: Some(development),
+            };
+            let text = banner.show();
             let lines: Vec<_> = text.lines().filter(|line| line.contains("API Key")).collect();
             assert_eq!(lines.len(), 1, "{text}");
             assert_eq!(lines[0].split_whitespace().nth(2), Some("kes:v1:A"), "{text}");

@@ -15,7 +15,7 @@ use super::{
     failure::Failure,
     server::{Running, Signals},
     server_banner::{Banner, Development},
-    terminal::Color,
+    terminal::Format,
 };
 use crate::{
     api::{API_PORT, EnclaveName, message::Generation},
@@ -35,6 +35,7 @@ const VALIDITY: Duration = Duration::from_secs(90 * 86_400);
 /// Runs until it is told to stop.
 pub(super) async fn serve(
     address: Option<SocketAddr>,
+    format: &Format,
     memory: MemoryLock,
     signals: Signals,
 ) -> Result<(), Failure> {
@@ -65,8 +66,7 @@ pub(super) async fn serve(
                 certificate: &certificate.display().to_string(),
             };
             let endpoints = addresses::endpoints(address);
-            Banner { color: Color::Auto, endpoints: &endpoints, locked, development: Some(development) }
-                .text()
+            Banner { format, endpoints: &endpoints, locked, development: Some(development) }.show()
         })
         .await;
     let path = directory.path().to_owned();

@@ -8,18 +8,17 @@ use super::{
     connect::Within,
     duration,
     failure::Failure,
-    key::Format,
-    terminal::{json, row, table},
+    terminal::{Format, json, row, table},
 };
 use crate::api::message::{self, ApiRoute};
 
 /// Show the state of a server
 #[derive(clap::Args)]
 pub(super) struct Status {
-    /// Only say that the server answers
+    /// Only version, uptime and latency
     #[arg(short, long)]
     short: bool,
-    /// Also list the routes that the server offers
+    /// Also list the routes that the server offers, with their limits
     #[arg(long)]
     api: bool,
     #[command(flatten)]
@@ -129,7 +128,8 @@ fn to_text(
     text
 }
 
-fn bytes(count: u64) -> String {
+/// A number of bytes as people read it.
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     for (unit, shift) in UNITS {
         if count >= 1 << shift {

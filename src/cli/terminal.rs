@@ -15,6 +15,36 @@ pub(super) enum Color {
     Never,
 }
 
+/// How a result is printed.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct Format {
+    /// Print JSON; errors too
+    #[arg(long)]
+    pub(super) json: bool,
+    /// When to use colour; NO_COLOR turns it off as well
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub(super) color: Color,
+}
+
+/// Whether a result is for a program.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct Json {
+    /// Print JSON also on a terminal; errors too
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// How success is told by a command that has no result.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct Report {
+    /// Print one line of JSON for each thing that was done; errors too
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 impl Color {
     fn on(self) -> bool {
         match self {
@@ -33,6 +63,11 @@ impl Color {
     pub(super) fn green(self, text: &str) -> String {
         if self.on() { format!("\x1b[32m{text}\x1b[0m") } else { text.into() }
     }
+
+    /// Something that is not.
+    pub(super) fn red(self, text: &str) -> String {
+        if self.on() { format!("\x1b[31m{text}\x1b[0m") } else { text.into() }
+    }
 }
 
 /// Whether a person reads the output.
@@ -50,10 +85,15 @@ pub(super) fn date(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// Rows under headings, padded with blanks; nothing at all without rows.
+/// What stands for a table without rows: nothing for scripts, as in KES, and a word for people.
+pub(super) fn nothing() -> &'static str {
+    if is_terminal() { "Nothing found.\n" } else { "" }
+}
+
+/// Rows under headings, padded with blanks; see [`nothing`] for no rows.
 pub(super) fn table(color: Color, headings: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
-        return String::new();
+        return nothing().into();
     }
     let last = headings.len().saturating_sub(1);
     let widths: Vec<usize> = headings
@@ -88,4 +128,12 @@ pub(super) fn table(color: Color, headings: &[&str], rows: &[Vec<String>]) -> St
 pub(super) fn json(value: &impl Serialize) -> String {
     // the messages that we print have neither maps with other keys than text nor writers that fail
     serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Bytes as they are, on standard output.
+pub(super) fn write_bytes(bytes: &[u8]) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    // a closed pipe is the reader's decision
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
 }

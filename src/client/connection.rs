@@ -182,6 +182,10 @@ fn with_host(mut request: http::Request<Full<Bytes>>, endpoint: &Endpoint) -> ht
 fn tls_reason(error: &rustls::Error) -> String {
     use rustls::{AlertDescription, CertificateError};
     match error {
+        // an authority of the same name made it: the server has a new certificate, most likely
+        rustls::Error::InvalidCertificate(CertificateError::BadSignature) => {
+            "the server's certificate is not the one that is trusted, but has its name".into()
+        }
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "the server's certificate is signed by an unknown authority".into()
         }

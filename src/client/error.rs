@@ -115,6 +115,15 @@ fn api_next_step(error: &ApiError) -> &'static str {
         e if *e == ApiError::ADMIN_IS_SYSTEM_ADMIN => {
             "Roles stay apart: make another identity with 'kes identity new'."
         }
+        e if *e == ApiError::BODY_TOO_LARGE => {
+            "Send less at once: the server takes requests of up to 1 MiB, base64 included."
+        }
+        e if *e == ApiError::SECRET_NOT_FOUND => {
+            "See which secrets exist with 'kes secret ls', or create it with 'kes secret create'."
+        }
+        e if *e == ApiError::SECRET_EXISTS => {
+            "Secrets are never overwritten: choose another name, or delete the existing one with 'kes secret rm'."
+        }
         e if *e == ApiError::SEALED => "Restart the server with its unseal key.",
         e if *e == ApiError::NOT_INITIALISED => {
             "Wait until the operator has bootstrapped the cluster, or run 'kes init'."
