@@ -6,7 +6,7 @@ use std::{hint::black_box, time::Instant};
 
 use kes::{
     authz::Policy,
-    crypto::{Algorithm, Key, Layout, RecordAad, SecretKey, open_record, seal_record},
+    crypto::{Algorithm, Key, Layout, RecordAad, SealingKeys, SecretKey},
     world::System,
 };
 
@@ -32,11 +32,11 @@ fn main() {
             });
         }
     }
-    let root = SecretKey::generate(&System);
-    let aad = RecordAad { cluster: "cluster", enclave: "default", kind: 1, name: "my-key", version: 1 };
-    let record = seal_record(&root, &aad, &[7; 100], &System);
-    measure("seal a record of 100 bytes", || seal_record(&root, &aad, &[7; 100], &System));
-    measure("open a record of 100 bytes", || open_record(&root, &aad, &record).unwrap());
+    let root = SealingKeys::new(SecretKey::generate(&System));
+    let aad = RecordAad { cluster: "cluster", enclave: [1; 8], kind: 1, name: "my-key", version: 1 };
+    let record = root.seal(&aad, &[7; 100], &System);
+    measure("seal a record of 100 bytes", || root.seal(&aad, &[7; 100], &System));
+    measure("open a record of 100 bytes", || root.open(&aad, &record).unwrap());
     measure("expand a key", || Key::new(SecretKey::generate(&System), Some(Algorithm::Aes256Gcm)));
     let allow =
         ["/v1/key/create/*", "/v1/key/generate/*", "/v1/key/decrypt/*", "/v1/status"].map(String::from);

@@ -23,7 +23,7 @@ pub use key::{Key, OpenError};
 pub use layout::Layout;
 pub use mac::hmac_sha256;
 pub use memory::{MemoryLock, harden};
-pub use record::{RecordAad, RecordError, open_record, seal_record};
+pub use record::{RecordAad, RecordError, SealingKeys, sealed_under};
 pub use seal::{SealError, SealProvider};
 pub use secret::{SecretKey, WrongSize};
 

@@ -12,7 +12,7 @@ use crate::{
     api::{EnclaveName, Identity, PolicyName, message},
     authz::Policy,
     consensus::{Consensus, Member, Observer},
-    crypto::{SealProvider, SecretKey},
+    crypto::{SealProvider, SealingKeys, SecretKey},
     store::{Change, Directory, FORMAT, Kind, Manifest, Outcome, RecordKey},
     world::System,
 };
@@ -97,17 +97,20 @@ fn first_changes(setup: &Setup, plan: &Plan, cluster_id: &str) -> Result<Vec<Cha
         key: RecordKey::of_cluster(Kind::Root, ROOT),
         value: setup.seal.wrap(&root, cluster_id, random)?,
     }];
+    let root = SealingKeys::new(root);
     let key = RecordKey::of_cluster(Kind::Cluster, CLUSTER);
     let body = ClusterBody { system_admin: plan.system_admin.clone(), created_at: now };
     changes.push(Change::Create { value: sealer.seal_body(&root, &key, &body, random)?, key });
     for enclave in &plan.enclaves {
         let key = RecordKey::of_cluster(Kind::Enclave, enclave.name.as_str());
         let body = new_enclave(&enclave.admin, &plan.system_admin, now, random);
-        let secret = SecretKey::from_bytes(body.key);
-        changes.push(Change::Create { value: sealer.seal_body(&root, &key, &body, random)?, key });
+        let secret = body.sealing_keys().ok_or_else(|| Error::damaged(&key, "a new enclave has no key"))?;
+        let id = body.id;
+        let value = sealer.seal_body(&root, &key, &body, random)?;
+        changes.push(Change::CreateEnclave { name: key.name, id, value });
         for (name, policy, identities) in &enclave.policies {
             Policy::compile(policy)?;
-            let key = RecordKey::of_enclave(Kind::Policy, enclave.name.as_str(), name.as_str());
+            let key = RecordKey::of_enclave(Kind::Policy, id, name.as_str());
             let body = PolicyBody {
                 allow: policy.allow.clone(),
                 deny: policy.deny.clone(),
@@ -117,7 +120,7 @@ fn first_changes(setup: &Setup, plan: &Plan, cluster_id: &str) -> Result<Vec<Cha
             };
             changes.push(Change::Put { value: sealer.seal_body(&secret, &key, &body, random)?, key });
             for identity in identities {
-                let key = RecordKey::of_enclave(Kind::Identity, enclave.name.as_str(), identity.as_str());
+                let key = RecordKey::of_enclave(Kind::Identity, id, identity.as_str());
                 let body = IdentityBody { policy: name.clone(), created_at: now, created_by: String::new() };
                 changes.push(Change::Put { value: sealer.seal_body(&secret, &key, &body, random)?, key });
             }

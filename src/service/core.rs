@@ -1,6 +1,6 @@
 //! An unsealed cluster member: the directory it holds, its log, what it keeps in memory.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use quick_cache::sync::Cache;
 
@@ -14,8 +14,8 @@ use crate::{
     api::{ApiError, EnclaveName, Identity, KeyName},
     authz::Role,
     consensus::{Consensus, Observer},
-    crypto::{Layout, SecretKey},
-    store::{Change, Directory, Kind, Outcome, RecordKey},
+    crypto::{Layout, SealingKeys},
+    store::{Change, Directory, EnclaveId, Kind, Outcome, RecordKey},
     world::{Clock, Random},
 };
 
@@ -32,18 +32,93 @@ pub(super) struct Core {
     pub(super) consensus: Consensus,
     pub(super) view: View,
     /// By enclave id and name, so that an enclave made anew under an old name starts empty.
-    pub(super) keys: Cache<(u64, KeyName), Arc<StoredKey>>,
-    pub(super) root: Arc<SecretKey>,
+    pub(super) keys: Cache<(EnclaveId, KeyName), Arc<StoredKey>>,
+    pub(super) root: Arc<SealingKeys>,
     pub(super) system_admin: Identity,
     pub(super) layout: Layout,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
 }
 
-/// Keeps memory in step with the records. Deaf until the core exists, which then loads everything itself.
+/// What an applied change means for what is kept in memory.
+#[derive(Debug, Eq, PartialEq)]
+enum Effect {
+    /// An enclave, a policy or an identity is to be read again.
+    Refresh(RecordKey),
+    /// A key is gone.
+    Forget(RecordKey),
+    /// An enclave is gone with all its keys.
+    ForgetAll(RecordKey, EnclaveId),
+}
+
+impl Effect {
+    /// The effect of `change`, if it has one.
+    fn of(change: &Change, outcome: Outcome) -> Option<Self> {
+        if outcome != Outcome::Done {
+            return None;
+        }
+        match change {
+            Change::DeleteEnclave { id, .. } => Some(Self::ForgetAll(change.key(), *id)),
+            Change::CreateEnclave { .. } => Some(Self::Refresh(change.key())),
+            Change::Create { key, .. } | Change::Put { key, .. } | Change::Delete { key } => match key.kind {
+                Kind::Key if matches!(change, Change::Delete { .. }) => Some(Self::Forget(key.clone())),
+                Kind::Enclave | Kind::Policy | Kind::Identity => Some(Self::Refresh(key.clone())),
+                Kind::Key | Kind::Root | Kind::Cluster | Kind::Secret | Kind::EnclaveId => None,
+            },
+        }
+    }
+}
+
+/// Keeps memory in step with the records.
 #[derive(Default)]
 struct Follower {
-    core: OnceLock<Weak<Core>>,
+    state: Mutex<Following>,
+}
+
+#[derive(Default)]
+enum Following {
+    /// Nothing is in memory yet.
+    #[default]
+    Idle,
+    /// Memory is being filled: what is applied meanwhile is done afterwards.
+    Noting(Vec<Effect>),
+    /// Memory is filled.
+    Live(Weak<Core>),
+}
+
+impl Follower {
+    fn state(&self) -> MutexGuard<'_, Following> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on nothing is missed.
+    fn note(&self) {
+        *self.state() = Following::Noting(Vec::new());
+    }
+
+    /// Does what was noted, and from then on everything at once.
+    fn follow(&self, core: &Arc<Core>) {
+        let mut state = self.state();
+        if let Following::Noting(effects) = &mut *state {
+            effects.drain(..).for_each(|effect| core.take(effect));
+        }
+        *state = Following::Live(Arc::downgrade(core));
+    }
+}
+
+impl Observer for Follower {
+    fn applied(&self, change: &Change, outcome: Outcome) {
+        let Some(effect) = Effect::of(change, outcome) else { return };
+        match &mut *self.state() {
+            Following::Idle => {}
+            Following::Noting(effects) => effects.push(effect),
+            Following::Live(core) => {
+                if let Some(core) = core.upgrade() {
+                    core.take(effect);
+                }
+            }
+        }
+    }
 }
 
 impl Core {
@@ -57,7 +132,7 @@ impl Core {
             Arc::clone(&follower) as Arc<dyn Observer>,
         )
         .await?;
-        let opened = Self::unseal(setup, &cluster_id, &consensus).await;
+        let opened = Self::unseal(setup, &cluster_id, &consensus, &follower).await;
         let (root, system_admin, view) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -76,7 +151,7 @@ impl Core {
             clock: Arc::clone(&setup.clock),
             random: Arc::clone(&setup.random),
         });
-        let _ = follower.core.set(Arc::downgrade(&core));
+        follower.follow(&core);
         Ok(core)
     }
 
@@ -84,19 +159,26 @@ impl Core {
         setup: &Setup,
         cluster_id: &str,
         consensus: &Consensus,
-    ) -> Result<(Arc<SecretKey>, Identity, View), Error> {
+        follower: &Follower,
+    ) -> Result<(Arc<SealingKeys>, Identity, View), Error> {
         consensus.recover().await?;
+        follower.note();
         let records = consensus.records();
-        let first = |kind, name: &str| {
-            let found = records.get(&RecordKey::of_cluster(kind, name))?;
-            found.ok_or_else(|| Error::NoCluster(setup.dir.display().to_string()))
-        };
-        let root = Arc::new(setup.seal.unwrap(&first(Kind::Root, ROOT)?, cluster_id)?);
-        let cluster: ClusterBody = Sealer { cluster: cluster_id }.open_body(
-            &root,
-            &RecordKey::of_cluster(Kind::Cluster, CLUSTER),
-            &first(Kind::Cluster, CLUSTER)?,
-        )?;
+        // one record per version of the root key
+        let mut wrapped = Vec::new();
+        records.visit(Kind::Root, EnclaveId::CLUSTER, ROOT, |key, value| {
+            wrapped.push((key.version, value.to_vec()));
+            true
+        })?;
+        let mut root = Vec::new();
+        for (version, wrapped) in wrapped {
+            root.push((version, setup.seal.unwrap(&wrapped, cluster_id)?));
+        }
+        let no_cluster = || Error::NoCluster(setup.dir.display().to_string());
+        let root = Arc::new(SealingKeys::from_versions(root).ok_or_else(no_cluster)?);
+        let key = RecordKey::of_cluster(Kind::Cluster, CLUSTER);
+        let cluster = records.get(&key)?.ok_or_else(no_cluster)?;
+        let cluster: ClusterBody = Sealer { cluster: cluster_id }.open_body(&root, &key, &cluster)?;
         let view = View::load(cluster_id, Arc::clone(&root), records.clone())?;
         Ok((root, cluster.system_admin, view))
     }
@@ -122,7 +204,7 @@ impl Core {
         if *identity == self.system_admin {
             return Ok(f(Role::SystemAdmin));
         }
-        self.view.with(enclave, |e| f(e.role(identity)))
+        self.view.with(enclave, |e| e.role(identity).map(f))?
     }
 
     pub(super) async fn propose(
@@ -133,23 +215,46 @@ impl Core {
     ) -> Result<(), Error> {
         super::error::outcome(self.consensus.propose(change).await?, exists, missing)
     }
+
+    fn take(&self, effect: Effect) {
+        let refresh = |key: &RecordKey| {
+            if let Err(error) = self.view.refresh(key) {
+                tracing::error!(%error, "a change was applied but not taken into memory");
+            }
+        };
+        match effect {
+            Effect::Refresh(key) => refresh(&key),
+            Effect::Forget(key) => self.forget(&key),
+            Effect::ForgetAll(key, enclave) => {
+                refresh(&key);
+                self.forget_all(enclave);
+            }
+        }
+    }
 }
 
-impl Observer for Follower {
-    fn applied(&self, change: &Change, outcome: Outcome) {
-        let Some(core) = self.core.get().and_then(Weak::upgrade) else { return };
-        if outcome != Outcome::Done {
-            return;
-        }
-        let key = change.key();
-        match key.kind {
-            Kind::Key if matches!(change, Change::Delete { .. }) => core.forget(&key),
-            Kind::Enclave | Kind::Policy | Kind::Identity => {
-                if let Err(error) = core.view.refresh(&key) {
-                    tracing::error!(%error, "a change was applied but not taken into memory");
-                }
-            }
-            Kind::Key | Kind::Root | Kind::Cluster | Kind::Secret => {}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_done_and_what_is_kept_in_memory_has_an_effect() {
+        let id = EnclaveId::from_random([1; 8]);
+        let (key, policy) =
+            (RecordKey::of_enclave(Kind::Key, id, "k"), RecordKey::of_enclave(Kind::Policy, id, "p"));
+        let create = |key: &RecordKey| Change::Create { key: key.clone(), value: vec![] };
+        let delete = |key: &RecordKey| Change::Delete { key: key.clone() };
+        let remove = Change::DeleteEnclave { name: "e".into(), id };
+        let enclave = RecordKey::of_cluster(Kind::Enclave, "e");
+        for (change, effect) in [
+            (create(&key), None),
+            (delete(&key), Some(Effect::Forget(key.clone()))),
+            (create(&policy), Some(Effect::Refresh(policy.clone()))),
+            (delete(&policy), Some(Effect::Refresh(policy.clone()))),
+            (remove, Some(Effect::ForgetAll(enclave, id))),
+        ] {
+            assert_eq!(Effect::of(&change, Outcome::Missing), None);
+            assert_eq!(Effect::of(&change, Outcome::Done), effect);
         }
     }
 }

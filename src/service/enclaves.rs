@@ -1,11 +1,14 @@
 //! Enclaves: made, described and removed by the system admin, who has no rights inside them.
 
-use super::{Error, Service, listing::Filter, record::EnclaveBody};
+use super::{
+    Error, Service,
+    listing::Filter,
+    record::{EnclaveBody, EnclaveKey},
+};
 use crate::{
     api::{ApiError, EnclaveName, Identity, message},
     authz::{Authorized, action},
-    crypto::SecretKey,
-    store::{Change, Kind, RecordKey},
+    store::{Change, EnclaveId, Kind, RecordKey},
     world::Random,
 };
 
@@ -27,7 +30,7 @@ impl Service {
         let key = RecordKey::of_cluster(Kind::Enclave, name.as_str());
         let body = new_enclave(admin, proof.identity(), core.clock.now(), &*core.random);
         let value = core.sealer().seal_body(&core.root, &key, &body, &*core.random)?;
-        let change = Change::Create { key, value };
+        let change = Change::CreateEnclave { name: key.name, id: body.id, value };
         core.propose(change, ApiError::ENCLAVE_EXISTS, ApiError::ENCLAVE_NOT_FOUND).await
     }
 
@@ -78,9 +81,13 @@ impl Service {
         _proof: &Authorized<'_, action::DeleteEnclave>,
         name: &EnclaveName,
     ) -> Result<(), Error> {
-        let change = Change::DeleteEnclave { enclave: name.to_string() };
-        let missing = ApiError::ENCLAVE_NOT_FOUND;
-        match self.core()?.propose(change, ApiError::ENCLAVE_EXISTS, missing).await {
+        let core = self.core()?;
+        let id = match core.view.with(name, |enclave| enclave.id) {
+            Err(Error::Refused(refused)) if refused == ApiError::ENCLAVE_NOT_FOUND => return Ok(()),
+            found => found?,
+        };
+        let change = Change::DeleteEnclave { name: name.to_string(), id };
+        match core.propose(change, ApiError::ENCLAVE_EXISTS, ApiError::ENCLAVE_NOT_FOUND).await {
             Err(Error::Refused(refused)) if refused == ApiError::ENCLAVE_NOT_FOUND => Ok(()),
             done => done,
         }
@@ -96,8 +103,8 @@ pub(super) fn new_enclave(
     let mut id = [0; 8];
     random.fill(&mut id);
     EnclaveBody {
-        id: u64::from_be_bytes(id),
-        key: *SecretKey::generate(random).expose(),
+        id: EnclaveId::from_random(id),
+        keys: vec![EnclaveKey::generate(1, random)],
         admin: admin.clone(),
         created_at: now,
         created_by: by.clone(),

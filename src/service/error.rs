@@ -37,24 +37,29 @@ pub enum Error {
     #[error(transparent)]
     Consensus(#[from] consensus::Error),
     /// One record does not open or makes no sense; others are not affected.
-    #[error("record {record} is damaged: {why}")]
-    Damaged {
-        /// Kind, enclave and name.
-        record: String,
-        /// What does not fit.
-        why: String,
-    },
+    #[error(transparent)]
+    Damaged(#[from] Damage),
     /// The directory has no root key or cluster record.
     #[error("'{0}' holds no cluster: its first records are missing")]
     NoCluster(String),
 }
 
+/// One record that does not open or makes no sense.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("record {record} is damaged: {why}")]
+pub struct Damage {
+    /// Kind, name and the id of the enclave.
+    record: String,
+    /// What does not fit.
+    why: String,
+}
+
 impl Error {
     pub(super) fn damaged(key: &crate::store::RecordKey, why: impl std::fmt::Display) -> Self {
-        Self::Damaged {
-            record: format!("{:?} '{}' of enclave '{}'", key.kind, key.name, key.enclave),
+        Self::Damaged(Damage {
+            record: format!("{:?} '{}' of enclave {}", key.kind, key.name, key.enclave),
             why: why.to_string(),
-        }
+        })
     }
 
     /// What the client is told.
@@ -70,7 +75,7 @@ impl Error {
                 ApiError::new(Fault::Unavailable, self.to_string())
             }
             Self::Store(error) if error.is_disk_full() => ApiError::STORAGE_FULL,
-            Self::Damaged { record, why } => {
+            Self::Damaged(Damage { record, why }) => {
                 // the id lets a person find the line in the log
                 let id = fingerprint(record);
                 tracing::error!(id, record, why, "a record is damaged");

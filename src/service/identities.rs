@@ -26,7 +26,7 @@ impl Service {
                 created_by: enclave.created_by.to_string(),
             });
         }
-        let body = enclave.identities.get(identity).ok_or(ApiError::IDENTITY_NOT_FOUND)?;
+        let body = enclave.identity(identity)?;
         Ok(message::IdentityInfo {
             admin: false,
             policy: body.policy.to_string(),
@@ -62,14 +62,14 @@ impl Service {
                 policy: nothing,
             });
         }
-        let body = enclave.identities.get(identity).ok_or(ApiError::IDENTITY_NOT_FOUND)?;
+        let body = enclave.identity(identity)?;
         Ok(message::SelfInfo {
             identity: identity.clone(),
             admin: false,
             policy_name: body.policy.to_string(),
             created_at: body.created_at,
             created_by: body.created_by.clone(),
-            policy: enclave.policies.get(&body.policy).map_or(nothing, |p| wire(&p.body)),
+            policy: enclave.policy(&body.policy).map_or(nothing, |p| wire(&p.body)),
         })
     }
 
@@ -84,10 +84,9 @@ impl Service {
     ) -> Result<Vec<(Identity, message::IdentityInfo)>, Error> {
         let filter = Filter::parse(pattern)?;
         let enclave = self.core()?.view.get(proof.enclave())?;
-        let mut found: Vec<_> =
-            enclave.identities.iter().filter(|(id, _)| filter.matches(id.as_str())).collect();
+        let mut found: Vec<_> = enclave.identities().filter(|(id, _)| filter.matches(id.as_str())).collect();
         found.sort_by_key(|(id, _)| *id);
-        let info = |(id, body): (&Identity, &std::sync::Arc<super::record::IdentityBody>)| {
+        let info = |(id, body): (&Identity, &super::record::IdentityBody)| {
             let info = message::IdentityInfo {
                 admin: false,
                 policy: body.policy.to_string(),
@@ -112,10 +111,11 @@ impl Service {
         if *identity == core.system_admin {
             return Err(ApiError::DELETE_SYSTEM_ADMIN.into());
         }
-        if *identity == core.view.get(proof.enclave())?.admin {
+        let enclave = core.view.get(proof.enclave())?;
+        if *identity == enclave.admin {
             return Err(ApiError::DELETE_ADMIN.into());
         }
-        let key = RecordKey::of_enclave(Kind::Identity, proof.enclave().as_str(), identity.as_str());
+        let key = RecordKey::of_enclave(Kind::Identity, enclave.id, identity.as_str());
         let missing = ApiError::IDENTITY_NOT_FOUND;
         core.propose(Change::Delete { key }, missing.clone(), missing).await
     }

@@ -19,8 +19,8 @@ use crate::{
         message::{self, KeyInfo},
     },
     authz::{Authorized, action},
-    crypto::{Algorithm, Key, SecretKey, hmac_sha256},
-    store::{Change, Kind, RecordKey},
+    crypto::{Algorithm, Key, SealingKeys, SecretKey, hmac_sha256},
+    store::{Change, EnclaveId, Kind, RecordKey},
 };
 
 /// A key ready for use.
@@ -91,9 +91,11 @@ impl Service {
         proof: &Authorized<'_, action::DeleteKey>,
         name: &KeyName,
     ) -> Result<(), Error> {
-        let key = RecordKey::of_enclave(Kind::Key, proof.enclave().as_str(), name.as_str());
+        let core = self.core()?;
+        let id = core.view.with(proof.enclave(), |enclave| enclave.id)?;
+        let key = RecordKey::of_enclave(Kind::Key, id, name.as_str());
         let missing = ApiError::KEY_NOT_FOUND;
-        self.core()?.propose(Change::Delete { key }, ApiError::KEY_EXISTS, missing).await
+        core.propose(Change::Delete { key }, ApiError::KEY_EXISTS, missing).await
     }
 
     /// What is known about a key, without the key.
@@ -206,8 +208,8 @@ impl Core {
         algorithm: Option<Algorithm>,
         created_by: &str,
     ) -> Result<(), Error> {
-        let secret = Arc::clone(&self.view.get(enclave)?.secret);
-        let record = RecordKey::of_enclave(Kind::Key, enclave.as_str(), name.as_str());
+        let enclave = self.view.get(enclave)?;
+        let record = RecordKey::of_enclave(Kind::Key, enclave.id, name.as_str());
         let body = KeyBody {
             algorithm,
             key,
@@ -215,7 +217,7 @@ impl Core {
             created_at: self.clock.now(),
             created_by: created_by.to_owned(),
         };
-        let value = self.sealer().seal(&secret, &record, &body.encode(), &*self.random);
+        let value = self.sealer().seal(&enclave.secret, &record, &body.encode(), &*self.random);
         drop(body);
         self.propose(Change::Create { key: record, value }, ApiError::KEY_EXISTS, ApiError::KEY_NOT_FOUND)
             .await
@@ -232,38 +234,35 @@ impl Core {
         match self.keys.get_value_or_guard(&place, None) {
             GuardResult::Value(key) => Ok(key),
             GuardResult::Guard(guard) => {
-                let key = Arc::new(self.read_key(&secret, enclave, name)?);
+                let key = Arc::new(self.read_key(&secret, id, name)?);
                 let _ = guard.insert(Arc::clone(&key));
                 Ok(key)
             }
-            GuardResult::Timeout => Ok(Arc::new(self.read_key(&secret, enclave, name)?)),
+            GuardResult::Timeout => Ok(Arc::new(self.read_key(&secret, id, name)?)),
         }
     }
 
-    fn read_key(
-        &self,
-        secret: &SecretKey,
-        enclave: &EnclaveName,
-        name: &KeyName,
-    ) -> Result<StoredKey, Error> {
-        let key = RecordKey::of_enclave(Kind::Key, enclave.as_str(), name.as_str());
+    fn read_key(&self, secret: &SealingKeys, enclave: EnclaveId, name: &KeyName) -> Result<StoredKey, Error> {
+        let key = RecordKey::of_enclave(Kind::Key, enclave, name.as_str());
         let sealed = self.consensus.records().get(&key)?.ok_or(ApiError::KEY_NOT_FOUND)?;
         self.open_key(secret, &key, &sealed)
     }
 
-    fn open_key(&self, secret: &SecretKey, key: &RecordKey, sealed: &[u8]) -> Result<StoredKey, Error> {
+    fn open_key(&self, secret: &SealingKeys, key: &RecordKey, sealed: &[u8]) -> Result<StoredKey, Error> {
         let body = self.sealer().open(secret, key, sealed)?;
         Ok(StoredKey::new(KeyBody::decode(&body).map_err(|e| Error::damaged(key, e))?))
     }
 
     /// Drops a deleted key from memory.
     pub(super) fn forget(&self, key: &RecordKey) {
-        let (Ok(enclave), Ok(name)) = (EnclaveName::new(&key.enclave), KeyName::new(&key.name)) else {
-            return;
-        };
-        if let Ok(id) = self.view.with(&enclave, |e| e.id) {
-            self.keys.remove(&(id, name));
+        if let Ok(name) = KeyName::new(&key.name) {
+            self.keys.remove(&(key.enclave, name));
         }
+    }
+
+    /// Drops all keys of a deleted enclave from memory.
+    pub(super) fn forget_all(&self, enclave: EnclaveId) {
+        self.keys.retain(|(id, _), _| *id != enclave);
     }
 }
 

@@ -7,8 +7,8 @@ use super::{Error, Service, core::Core};
 use crate::{
     api::{ApiError, EnclaveName, message::Matching},
     authz::Pattern,
-    crypto::SecretKey,
-    store::{Kind, RecordKey},
+    crypto::SealingKeys,
+    store::{EnclaveId, Kind, RecordKey},
 };
 
 /// Most entries of a page.
@@ -23,7 +23,7 @@ pub(super) struct Entries<T> {
     /// The kind of the records.
     pub(super) kind: Kind,
     /// Opens a record.
-    pub(super) open: fn(&Core, &SecretKey, &RecordKey, &[u8]) -> Result<T, Error>,
+    pub(super) open: fn(&Core, &SealingKeys, &RecordKey, &[u8]) -> Result<T, Error>,
     /// The entry of a record that does not open: its name.
     pub(super) damaged: fn(&str) -> Option<T>,
 }
@@ -33,7 +33,7 @@ pub struct Pages<T> {
     service: Service,
     enclave: EnclaveName,
     /// Tells the enclave from a later one of the same name, whose names are none of the caller's business.
-    id: u64,
+    id: EnclaveId,
     filter: Filter,
     after: Option<String>,
     is_over: bool,
@@ -84,13 +84,7 @@ impl<T> Pages<T> {
             is_over
         };
         let (prefix, after) = (self.filter.prefix(), self.after.as_deref());
-        core.consensus.records().visit_after(
-            self.entries.kind,
-            self.enclave.as_str(),
-            prefix,
-            after,
-            visit,
-        )?;
+        core.consensus.records().visit_after(self.entries.kind, enclave.id, prefix, after, visit)?;
         self.is_over = is_over;
         self.after = last;
         Ok(found)
@@ -99,7 +93,7 @@ impl<T> Pages<T> {
 
 impl<T> Entries<T> {
     /// One damaged record must neither hide the others nor be hidden.
-    fn of(&self, core: &Core, secret: &SecretKey, key: &RecordKey, sealed: &[u8]) -> Option<T> {
+    fn of(&self, core: &Core, secret: &SealingKeys, key: &RecordKey, sealed: &[u8]) -> Option<T> {
         let Self { kind: _, open, damaged } = self;
         open(core, secret, key, sealed).map_or_else(
             |error| {

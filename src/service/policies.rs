@@ -24,8 +24,8 @@ impl Service {
     ) -> Result<(), Error> {
         Policy::compile(policy)?;
         let core = self.core()?;
-        let secret = std::sync::Arc::clone(&core.view.get(proof.enclave())?.secret);
-        let key = RecordKey::of_enclave(Kind::Policy, proof.enclave().as_str(), name.as_str());
+        let enclave = core.view.get(proof.enclave())?;
+        let key = RecordKey::of_enclave(Kind::Policy, enclave.id, name.as_str());
         let body = PolicyBody {
             allow: policy.allow.clone(),
             deny: policy.deny.clone(),
@@ -33,7 +33,7 @@ impl Service {
             created_at: core.clock.now(),
             created_by: proof.identity().to_string(),
         };
-        let value = core.sealer().seal_body(&secret, &key, &body, &*core.random)?;
+        let value = core.sealer().seal_body(&enclave.secret, &key, &body, &*core.random)?;
         core.propose(Change::Put { key, value }, ApiError::POLICY_NOT_FOUND, ApiError::POLICY_NOT_FOUND).await
     }
 
@@ -46,9 +46,11 @@ impl Service {
         proof: &Authorized<'_, action::DeletePolicy>,
         name: &PolicyName,
     ) -> Result<(), Error> {
-        let key = RecordKey::of_enclave(Kind::Policy, proof.enclave().as_str(), name.as_str());
+        let core = self.core()?;
+        let id = core.view.with(proof.enclave(), |enclave| enclave.id)?;
+        let key = RecordKey::of_enclave(Kind::Policy, id, name.as_str());
         let missing = ApiError::POLICY_NOT_FOUND;
-        self.core()?.propose(Change::Delete { key }, missing.clone(), missing).await
+        core.propose(Change::Delete { key }, missing.clone(), missing).await
     }
 
     /// A policy as it was written.
@@ -61,8 +63,7 @@ impl Service {
         name: &PolicyName,
     ) -> Result<message::PolicyBody, Error> {
         let enclave = self.core()?.view.get(proof.enclave())?;
-        let policy = enclave.policies.get(name).ok_or(ApiError::POLICY_NOT_FOUND)?;
-        Ok(wire(&policy.body))
+        Ok(wire(&enclave.policy(name)?.body))
     }
 
     /// When and by whom a policy was written.
@@ -75,8 +76,7 @@ impl Service {
         name: &PolicyName,
     ) -> Result<message::PolicyInfo, Error> {
         let enclave = self.core()?.view.get(proof.enclave())?;
-        let policy = enclave.policies.get(name).ok_or(ApiError::POLICY_NOT_FOUND)?;
-        Ok(info(name, &policy.body))
+        Ok(info(name, &enclave.policy(name)?.body))
     }
 
     /// Policies whose names match `pattern`, by name.
@@ -91,7 +91,7 @@ impl Service {
         let filter = Filter::parse(pattern)?;
         let enclave = self.core()?.view.get(proof.enclave())?;
         let mut found: Vec<_> =
-            enclave.policies.iter().filter(|(name, _)| filter.matches(name.as_str())).collect();
+            enclave.policies().filter(|(name, _)| filter.matches(name.as_str())).collect();
         found.sort_by_key(|(name, _)| *name);
         Ok(found.into_iter().map(|(name, policy)| info(name, &policy.body)).collect())
     }
@@ -117,7 +117,7 @@ impl Service {
         if *identity == enclave.admin {
             return Err(ApiError::ASSIGN_ADMIN.into());
         }
-        let key = RecordKey::of_enclave(Kind::Identity, proof.enclave().as_str(), identity.as_str());
+        let key = RecordKey::of_enclave(Kind::Identity, enclave.id, identity.as_str());
         let body =
             IdentityBody { policy: name.clone(), created_at: core.clock.now(), created_by: String::new() };
         let value = core.sealer().seal_body(&enclave.secret, &key, &body, &*core.random)?;

@@ -16,13 +16,13 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::Error;
 use crate::{
     api::{Identity, PolicyName, message::Matching},
-    crypto::{Algorithm, RecordAad, SecretKey, open_record, seal_record},
-    store::RecordKey,
+    crypto::{Algorithm, RecordAad, SealingKeys, SecretKey},
+    store::{EnclaveId, RecordKey},
     world::Random,
 };
 
@@ -33,15 +33,40 @@ pub(super) struct ClusterBody {
     pub(super) created_at: Timestamp,
 }
 
-/// An enclave's key and admin.
+/// An enclave's keys and admin.
 #[derive(Deserialize, Serialize)]
 pub(super) struct EnclaveBody {
     /// Tells an enclave from a later one of the same name.
-    pub(super) id: u64,
-    pub(super) key: [u8; 32],
+    pub(super) id: EnclaveId,
+    /// Every version of its key that a record may be sealed under.
+    pub(super) keys: Vec<EnclaveKey>,
     pub(super) admin: Identity,
     pub(super) created_at: Timestamp,
     pub(super) created_by: Identity,
+}
+
+/// One version of an enclave's key. Serialised only into a sealed record; wiped when dropped.
+#[derive(Deserialize, Serialize, ZeroizeOnDrop)]
+pub(super) struct EnclaveKey {
+    pub(super) version: u32,
+    pub(super) key: [u8; 32],
+}
+
+impl EnclaveKey {
+    /// A new key that nobody can predict.
+    pub(super) fn generate(version: u32, random: &dyn Random) -> Self {
+        let mut key = Self { version, key: [0; 32] };
+        random.fill(&mut key.key);
+        key
+    }
+}
+
+impl EnclaveBody {
+    /// The keys, ready for use; nothing when the record holds none.
+    pub(super) fn sealing_keys(&self) -> Option<SealingKeys> {
+        let secret = |key: &EnclaveKey| (key.version, SecretKey::from_bytes(key.key));
+        SealingKeys::from_versions(self.keys.iter().map(secret))
+    }
 }
 
 /// A policy as it was written.
@@ -138,8 +163,8 @@ impl KeyBody {
             [2] => Some(Algorithm::XChaCha20Poly1305),
             [other] => return Err(format!("algorithm {other} is unknown")),
         };
-        let key = SecretKey::from_bytes(take::<32>(&mut rest)?);
-        let hmac = SecretKey::from_bytes(take::<32>(&mut rest)?);
+        let key = take_secret(&mut rest)?;
+        let hmac = take_secret(&mut rest)?;
         let seconds = i64::from_be_bytes(take::<8>(&mut rest)?);
         let nanoseconds = i32::from_be_bytes(take::<4>(&mut rest)?);
         let created_at = Timestamp::new(seconds, nanoseconds).map_err(|e| e.to_string())?;
@@ -159,6 +184,13 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], String> {
     let (head, tail) = rest.split_first_chunk::<N>().ok_or("cut short")?;
     *rest = tail;
     Ok(*head)
+}
+
+/// Straight from the wiped buffer to the heap, without a copy on the stack.
+fn take_secret(rest: &mut &[u8]) -> Result<SecretKey, String> {
+    let (head, tail) = rest.split_at_checked(SecretKey::LEN).ok_or("cut short")?;
+    *rest = tail;
+    SecretKey::try_from(head).map_err(|e| e.to_string())
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -188,7 +220,7 @@ impl Sealer<'_> {
     fn aad<'k>(&'k self, key: &'k RecordKey) -> RecordAad<'k> {
         RecordAad {
             cluster: self.cluster,
-            enclave: &key.enclave,
+            enclave: key.enclave.to_be_bytes(),
             kind: key.kind as u8,
             name: &key.name,
             version: key.version,
@@ -197,41 +229,41 @@ impl Sealer<'_> {
 
     pub(super) fn seal(
         &self,
-        secret: &SecretKey,
+        keys: &SealingKeys,
         key: &RecordKey,
         body: &[u8],
         random: &dyn Random,
     ) -> Vec<u8> {
-        seal_record(secret, &self.aad(key), body, random)
+        keys.seal(&self.aad(key), body, random)
     }
 
     pub(super) fn open(
         &self,
-        secret: &SecretKey,
+        keys: &SealingKeys,
         key: &RecordKey,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
-        open_record(secret, &self.aad(key), sealed).map_err(|e| Error::damaged(key, e))
+        keys.open(&self.aad(key), sealed).map_err(|e| Error::damaged(key, e))
     }
 
     pub(super) fn seal_body<T: Serialize>(
         &self,
-        secret: &SecretKey,
+        keys: &SealingKeys,
         key: &RecordKey,
         body: &T,
         random: &dyn Random,
     ) -> Result<Vec<u8>, Error> {
         let bytes = Zeroizing::new(rmp_serde::to_vec_named(body).map_err(|e| Error::damaged(key, e))?);
-        Ok(self.seal(secret, key, &bytes, random))
+        Ok(self.seal(keys, key, &bytes, random))
     }
 
     pub(super) fn open_body<T: DeserializeOwned>(
         &self,
-        secret: &SecretKey,
+        keys: &SealingKeys,
         key: &RecordKey,
         sealed: &[u8],
     ) -> Result<T, Error> {
-        let bytes = self.open(secret, key, sealed)?;
+        let bytes = self.open(keys, key, sealed)?;
         rmp_serde::from_slice(&bytes).map_err(|e| Error::damaged(key, e))
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         message::{CreateSecret, Secret, SecretEntry, SecretInfo},
     },
     authz::{Authorized, action},
-    store::{Change, Kind, RecordKey},
+    store::{Change, EnclaveId, Kind, RecordKey},
 };
 
 /// The only type there is.
@@ -35,7 +35,7 @@ impl Service {
         }
         let core = self.core()?;
         let enclave = core.view.get(proof.enclave())?;
-        let key = record(proof.enclave(), name);
+        let key = record(enclave.id, name);
         let head = SecretHead { created_at: core.clock.now(), created_by: proof.identity().to_string() };
         let body = head.encode(bytes.as_ref()).map_err(|error| Error::damaged(&key, error))?;
         let value = core.sealer().seal(&enclave.secret, &key, &body, &*core.random);
@@ -88,8 +88,10 @@ impl Service {
         proof: &Authorized<'_, action::DeleteSecret>,
         name: &SecretName,
     ) -> Result<(), Error> {
-        let change = Change::Delete { key: record(proof.enclave(), name) };
-        self.core()?.propose(change, ApiError::SECRET_EXISTS, ApiError::SECRET_NOT_FOUND).await
+        let core = self.core()?;
+        let id = core.view.with(proof.enclave(), |enclave| enclave.id)?;
+        let change = Change::Delete { key: record(id, name) };
+        core.propose(change, ApiError::SECRET_EXISTS, ApiError::SECRET_NOT_FOUND).await
     }
 
     /// What `f` makes of a secret.
@@ -100,8 +102,8 @@ impl Service {
         f: impl FnOnce(SecretInfo, &[u8]) -> R,
     ) -> Result<R, Error> {
         let core = self.core()?;
-        let secret = core.view.with(enclave, |e| std::sync::Arc::clone(&e.secret))?;
-        let key = record(enclave, name);
+        let (id, secret) = core.view.with(enclave, |e| (e.id, std::sync::Arc::clone(&e.secret)))?;
+        let key = record(id, name);
         let sealed = core.consensus.records().get(&key)?.ok_or(ApiError::SECRET_NOT_FOUND)?;
         let body = core.sealer().open(&secret, &key, &sealed)?;
         let (SecretHead { created_at, created_by }, value) =
@@ -110,8 +112,8 @@ impl Service {
     }
 }
 
-fn record(enclave: &EnclaveName, name: &SecretName) -> RecordKey {
-    RecordKey::of_enclave(Kind::Secret, enclave.as_str(), name.as_str())
+fn record(enclave: EnclaveId, name: &SecretName) -> RecordKey {
+    RecordKey::of_enclave(Kind::Secret, enclave, name.as_str())
 }
 
 /// How secrets are listed.

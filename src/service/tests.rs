@@ -7,6 +7,7 @@ use crate::{
     api::{ApiError, KeyName, PolicyName},
     authz::authorize,
     crypto::seal::File,
+    store::{Change, Kind, Outcome, RecordKey},
     world::System,
 };
 
@@ -209,4 +210,103 @@ async fn an_empty_directory_waits_for_its_bootstrap_and_is_bootstrapped_once() {
     drop(service);
     let service = Service::open(setup()).await.unwrap();
     assert_eq!(service.state(), State::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_key_of_a_deleted_enclave_gets_into_a_later_one_of_its_name() {
+    let world = World::new();
+    world.init().await;
+    let service = world.open().await;
+    let creators = (0..8).map(|creator| {
+        let service = service.clone();
+        tokio::spawn(async move {
+            let mut refused = 0;
+            for n in 0..200 {
+                match create(&service, "default", &format!("k-{creator}-{n}")).await {
+                    Ok(()) => {}
+                    Err(error) if error == ApiError::ENCLAVE_NOT_FOUND => refused += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            refused
+        })
+    });
+    let creators: Vec<_> = creators.collect();
+    for _ in 0..20 {
+        let proof = may!(service, SYSTEM, "default", action::DeleteEnclave, "/v1/enclave/delete/default");
+        service.delete_enclave(&proof.unwrap(), &name("default")).await.unwrap();
+        let proof = may!(service, SYSTEM, "default", action::CreateEnclave, "/v1/enclave/create/default");
+        service.create_enclave(&proof.unwrap(), &name("default"), &name(ADMIN)).await.unwrap();
+    }
+    let mut refused = 0;
+    for creator in creators {
+        refused += creator.await.unwrap();
+    }
+    // each key that is there was made for this enclave: it opens
+    let proof = may!(service, ADMIN, "default", action::ListKeys, "/v1/key/list/").unwrap();
+    let names: Vec<_> = service.list_keys(&proof, "*").unwrap().into_iter().map(|info| info.name).collect();
+    for key in &names {
+        describe(&service, key.as_str()).unwrap();
+    }
+    assert!(refused + names.len() <= 1600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_sealed_for_an_enclave_that_is_gone_is_refused() {
+    let world = World::new();
+    world.init().await;
+    let service = world.open().await;
+    let core = service.core().unwrap();
+    let old = core.view.get(&name("default")).unwrap();
+    let proof = may!(service, SYSTEM, "default", action::DeleteEnclave, "/v1/enclave/delete/default");
+    service.delete_enclave(&proof.unwrap(), &name("default")).await.unwrap();
+    let proof = may!(service, SYSTEM, "default", action::CreateEnclave, "/v1/enclave/create/default");
+    service.create_enclave(&proof.unwrap(), &name("default"), &name(ADMIN)).await.unwrap();
+    for kind in Kind::OF_ENCLAVE {
+        let key = RecordKey::of_enclave(kind, old.id, "late");
+        let change = Change::Create { key, value: vec![1] };
+        assert_eq!(core.consensus.propose(change).await.unwrap(), Outcome::NoEnclave);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_record_is_refused_with_an_id_and_hides_nothing_else_also_after_a_restart() {
+    let world = World::new();
+    world.init().await;
+    let mut service = world.open().await;
+    let core = service.core().unwrap();
+    let id = core.view.get(&name("default")).unwrap().id;
+    for key in ["good", "bad"] {
+        create(&service, "default", key).await.unwrap();
+    }
+    let assign = |service: Service, who: &'static str, policy: &'static str| async move {
+        let proof = may!(service, ADMIN, "default", action::AssignPolicy, "/v1/policy/assign/x").unwrap();
+        service.assign_policy(&proof, &name(policy), &name(who)).await.unwrap();
+    };
+    for (who, policy) in [("app-2", "app"), ("app-3", "broken")] {
+        assign(service.clone(), who, policy).await;
+    }
+    for (kind, name) in [(Kind::Key, "bad"), (Kind::Policy, "broken"), (Kind::Identity, "app-2")] {
+        let key = RecordKey::of_enclave(kind, id, name);
+        core.consensus.propose(Change::Put { key, value: vec![1; 60] }).await.unwrap();
+    }
+    let enclave = RecordKey::of_cluster(Kind::Enclave, "torn");
+    core.consensus.propose(Change::Put { key: enclave, value: vec![1; 60] }).await.unwrap();
+    drop(core);
+    let damaged = |error: &ApiError| error.status() == 500 && error.message().contains("(id ");
+    for _ in 0..2 {
+        describe(&service, "good").unwrap();
+        assert!(damaged(&describe(&service, "bad").unwrap_err()));
+        let role = |who, enclave| may!(service, who, enclave, action::GenerateKey, "/v1/key/generate/k");
+        assert!(role("app-1", "default").is_ok());
+        assert!(damaged(&role("app-2", "default").map(|_| ()).unwrap_err()), "identity");
+        assert!(damaged(&role("app-3", "default").map(|_| ()).unwrap_err()), "policy");
+        assert!(damaged(&role(ADMIN, "torn").map(|_| ()).unwrap_err()), "enclave");
+        service.close().await;
+        drop(service);
+        service = world.open().await;
+    }
+    // writing it anew heals it
+    assign(service.clone(), "app-2", "app").await;
+    assert!(may!(service, "app-2", "default", action::GenerateKey, "/v1/key/generate/k").is_ok());
 }

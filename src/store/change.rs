@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, RecordKey};
+use super::{EnclaveId, Kind, RecordKey};
 
 /// One change. Whoever proposes it has already decided everything that is not a function of the records: time,
 /// randomness and ciphertext.
@@ -29,10 +29,22 @@ pub enum Change {
         /// Its name.
         key: RecordKey,
     },
+    /// Writes an enclave that must not exist, under a name and an id that none has.
+    CreateEnclave {
+        /// Its name.
+        name: String,
+        /// Its id, from then on part of the name of each of its records.
+        id: EnclaveId,
+        /// Its sealed value.
+        #[serde(with = "serde_bytes_like")]
+        value: Vec<u8>,
+    },
     /// Removes an enclave and every record in it.
     DeleteEnclave {
         /// Its name.
-        enclave: String,
+        name: String,
+        /// Its id: a later enclave of the same name is another one.
+        id: EnclaveId,
     },
 }
 
@@ -53,6 +65,8 @@ pub enum Outcome {
 pub(super) trait Present {
     type Error;
     fn present(&self, key: &RecordKey) -> Result<bool, Self::Error>;
+    /// The name of the enclave with this id, if there is one.
+    fn enclave(&self, id: EnclaveId) -> Result<Option<Vec<u8>>, Self::Error>;
 }
 
 impl Change {
@@ -61,11 +75,16 @@ impl Change {
     pub fn key(&self) -> RecordKey {
         match self {
             Self::Create { key, .. } | Self::Put { key, .. } | Self::Delete { key } => key.clone(),
-            Self::DeleteEnclave { enclave } => RecordKey::of_cluster(Kind::Enclave, enclave),
+            Self::CreateEnclave { name, .. } | Self::DeleteEnclave { name, .. } => {
+                RecordKey::of_cluster(Kind::Enclave, name)
+            }
         }
     }
 
     /// What becomes of the change, given which records are present.
+    ///
+    /// A record belongs to an enclave by its id, so a change that was sealed for an enclave is refused once that
+    /// enclave is gone, also when another has its name by then.
     pub(super) fn decide<P: Present>(&self, records: &P) -> Result<Outcome, P::Error> {
         let key = self.key();
         if let Some(parent) = key.parent()
@@ -77,8 +96,16 @@ impl Change {
             Self::Put { .. } => Outcome::Done,
             Self::Create { .. } if records.present(&key)? => Outcome::Exists,
             Self::Create { .. } => Outcome::Done,
-            Self::Delete { .. } | Self::DeleteEnclave { .. } if records.present(&key)? => Outcome::Done,
-            Self::Delete { .. } | Self::DeleteEnclave { .. } => Outcome::Missing,
+            Self::Delete { .. } if records.present(&key)? => Outcome::Done,
+            Self::Delete { .. } => Outcome::Missing,
+            Self::CreateEnclave { id, .. } => {
+                let is_taken = records.present(&key)? || records.enclave(*id)?.is_some();
+                if is_taken { Outcome::Exists } else { Outcome::Done }
+            }
+            Self::DeleteEnclave { name, id } => match records.enclave(*id)? {
+                Some(found) if found == name.as_bytes() => Outcome::Done,
+                _ => Outcome::Missing,
+            },
         })
     }
 }
@@ -118,41 +145,60 @@ mod serde_bytes_like {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::HashMap;
 
     use super::*;
 
-    struct Set(HashSet<RecordKey>);
+    struct Map(HashMap<RecordKey, &'static [u8]>);
 
-    impl Present for Set {
+    impl Present for Map {
         type Error = std::convert::Infallible;
         fn present(&self, key: &RecordKey) -> Result<bool, Self::Error> {
-            Ok(self.0.contains(key))
+            Ok(self.0.contains_key(key))
+        }
+        fn enclave(&self, id: EnclaveId) -> Result<Option<Vec<u8>>, Self::Error> {
+            Ok(self.0.get(&RecordKey::of_id(id)).map(|name| name.to_vec()))
         }
     }
 
     #[test]
     fn what_becomes_of_a_change_depends_only_on_what_is_present() {
-        let enclave = RecordKey::of_cluster(Kind::Enclave, "e");
-        let key = RecordKey::of_enclave(Kind::Key, "e", "k");
+        let [id, other] = [1, 2].map(|n| EnclaveId::from_random([0, 0, 0, 0, 0, 0, 0, n]));
+        let key = RecordKey::of_enclave(Kind::Key, id, "k");
         let create = Change::Create { key: key.clone(), value: vec![1] };
         let put = Change::Put { key: key.clone(), value: vec![1] };
         let delete = Change::Delete { key: key.clone() };
-        let drop_enclave = Change::DeleteEnclave { enclave: "e".into() };
-        let nothing = Set(HashSet::new());
-        let empty = Set([enclave.clone()].into());
-        let full = Set([enclave, key].into());
+        let make = Change::CreateEnclave { name: "e".into(), id, value: vec![1] };
+        let remove = Change::DeleteEnclave { name: "e".into(), id };
+        let enclave =
+            [(RecordKey::of_cluster(Kind::Enclave, "e"), &b"sealed"[..]), (RecordKey::of_id(id), b"e")];
+        let nothing = Map(HashMap::new());
+        let empty = Map(enclave.clone().into());
+        let full = Map(enclave.iter().cloned().chain([(key, &b"sealed"[..])]).collect());
+        // deleted and made anew: the same name, another id
+        let anew = Map([(enclave[0].0.clone(), &b"sealed"[..]), (RecordKey::of_id(other), b"e")].into());
+        // the same id under another name, which chance may bring about once in the age of the universe
+        let taken = Map([(RecordKey::of_id(id), &b"f"[..])].into());
         for (records, change, outcome) in [
             (&nothing, &create, Outcome::NoEnclave),
             (&nothing, &put, Outcome::NoEnclave),
             (&nothing, &delete, Outcome::NoEnclave),
-            (&nothing, &drop_enclave, Outcome::Missing),
+            (&nothing, &remove, Outcome::Missing),
+            (&nothing, &make, Outcome::Done),
             (&empty, &create, Outcome::Done),
             (&empty, &delete, Outcome::Missing),
+            (&empty, &make, Outcome::Exists),
             (&full, &create, Outcome::Exists),
             (&full, &put, Outcome::Done),
             (&full, &delete, Outcome::Done),
-            (&full, &drop_enclave, Outcome::Done),
+            (&full, &remove, Outcome::Done),
+            (&anew, &create, Outcome::NoEnclave),
+            (&anew, &put, Outcome::NoEnclave),
+            (&anew, &delete, Outcome::NoEnclave),
+            (&anew, &remove, Outcome::Missing),
+            (&anew, &make, Outcome::Exists),
+            (&taken, &make, Outcome::Exists),
+            (&taken, &remove, Outcome::Missing),
         ] {
             assert_eq!(change.decide(records), Ok(outcome), "{change:?}");
         }
@@ -160,8 +206,9 @@ mod tests {
 
     #[test]
     fn a_change_survives_its_encoding_in_the_log() {
+        let id = EnclaveId::from_random([9; 8]);
         let change =
-            Change::Create { key: RecordKey::of_enclave(Kind::Key, "e", "k"), value: (0..=255).collect() };
+            Change::Create { key: RecordKey::of_enclave(Kind::Key, id, "k"), value: (0..=255).collect() };
         let bytes = rmp_serde::to_vec(&change).unwrap();
         assert!(bytes.len() < 256 + 40, "{} bytes: the value is not one run of bytes", bytes.len());
         assert_eq!(rmp_serde::from_slice::<Change>(&bytes).unwrap(), change);

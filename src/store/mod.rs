@@ -10,5 +10,5 @@ mod records;
 
 pub use change::{Change, Outcome};
 pub use directory::{Directory, DirectoryError, FORMAT, Manifest};
-pub use record::{Kind, RecordKey};
+pub use record::{EnclaveId, Kind, RecordKey};
 pub use records::{Copy, Records, StoreError};

@@ -2,16 +2,45 @@
 //!
 //! ```text
 //! 1 byte   kind (see `Kind`)
-//! n bytes  enclave, empty for records of the cluster itself
-//! 1 byte   0x00
+//! 8 bytes  id of the enclave, big-endian; 0 for records of the cluster itself
 //! n bytes  name
 //! 1 byte   0x00
 //! 4 bytes  version, big-endian, from 1
 //! ```
 //! Names have no zero byte (`api::name`), so the form is unambiguous and sorts by kind, enclave, name, version.
-//! Names stand in clear in the index; values are always sealed.
+//! Names stand in clear in the index; values are sealed, but for the two kinds that hold no more than a name.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+/// Tells an enclave from every other that there ever was, also from an earlier one of the same name. Random.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct EnclaveId(u64);
+
+impl EnclaveId {
+    /// What stands where an enclave's id would be in records of the cluster itself.
+    pub const CLUSTER: Self = Self(0);
+
+    /// The id made of these random bytes, never [`Self::CLUSTER`].
+    #[must_use]
+    pub fn from_random(bytes: [u8; 8]) -> Self {
+        Self(u64::from_be_bytes(bytes).max(1))
+    }
+
+    /// As it stands in the index and in the seal's associated data.
+    #[must_use]
+    pub fn to_be_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl fmt::Display for EnclaveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
 
 /// What a record holds. The number is part of the format on disk and of the seal's associated data.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -32,6 +61,8 @@ pub enum Kind {
     Identity = 6,
     /// A secret.
     Secret = 7,
+    /// An enclave's id while the enclave exists; the value is the enclave's name.
+    EnclaveId = 8,
 }
 
 impl Kind {
@@ -56,6 +87,7 @@ impl TryFrom<u8> for Kind {
             5 => Self::Policy,
             6 => Self::Identity,
             7 => Self::Secret,
+            8 => Self::EnclaveId,
             other => return Err(format!("record kind {other} is unknown to this release")),
         })
     }
@@ -66,8 +98,8 @@ impl TryFrom<u8> for Kind {
 pub struct RecordKey {
     /// What it holds.
     pub kind: Kind,
-    /// Whose it is; empty for records of the cluster itself.
-    pub enclave: String,
+    /// Whose it is.
+    pub enclave: EnclaveId,
     /// Its name within the enclave.
     pub name: String,
     /// Its version, from 1; only keys have more than one.
@@ -77,26 +109,32 @@ pub struct RecordKey {
 impl RecordKey {
     /// The first version of a record of an enclave.
     #[must_use]
-    pub fn of_enclave(kind: Kind, enclave: &str, name: &str) -> Self {
-        Self { kind, enclave: enclave.into(), name: name.into(), version: 1 }
+    pub fn of_enclave(kind: Kind, enclave: EnclaveId, name: &str) -> Self {
+        Self { kind, enclave, name: name.into(), version: 1 }
     }
 
     /// A record of the cluster itself.
     #[must_use]
     pub fn of_cluster(kind: Kind, name: &str) -> Self {
-        Self { kind, enclave: String::new(), name: name.into(), version: 1 }
+        Self::of_enclave(kind, EnclaveId::CLUSTER, name)
+    }
+
+    /// The record that is there exactly as long as the enclave is.
+    #[must_use]
+    pub fn of_id(enclave: EnclaveId) -> Self {
+        Self::of_enclave(Kind::EnclaveId, enclave, "")
     }
 
     /// The record that must exist for this one to be written.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
-        Kind::OF_ENCLAVE.contains(&self.kind).then(|| Self::of_cluster(Kind::Enclave, &self.enclave))
+        Kind::OF_ENCLAVE.contains(&self.kind).then(|| Self::of_id(self.enclave))
     }
 
     /// The bytes in the index.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Self::prefix(self.kind, &self.enclave, &self.name);
+        let mut bytes = Self::prefix(self.kind, self.enclave, &self.name);
         bytes.push(0);
         bytes.extend_from_slice(&self.version.to_be_bytes());
         bytes
@@ -104,11 +142,10 @@ impl RecordKey {
 
     /// The bytes that all records of `kind` in `enclave` whose name begins with `name` begin with.
     #[must_use]
-    pub fn prefix(kind: Kind, enclave: &str, name: &str) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(enclave.len() + name.len() + 7);
+    pub fn prefix(kind: Kind, enclave: EnclaveId, name: &str) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(1 + 8 + name.len() + 5);
         bytes.push(kind as u8);
-        bytes.extend_from_slice(enclave.as_bytes());
-        bytes.push(0);
+        bytes.extend_from_slice(&enclave.0.to_be_bytes());
         bytes.extend_from_slice(name.as_bytes());
         bytes
     }
@@ -116,10 +153,16 @@ impl RecordKey {
     /// The bytes between which all records of `kind` in `enclave` lie whose name begins with `prefix` and comes after
     /// `after`: from the first, up to and without the second. Empty when there can be none.
     #[must_use]
-    pub(super) fn range(kind: Kind, enclave: &str, prefix: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+    pub(super) fn range(
+        kind: Kind,
+        enclave: EnclaveId,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> (Vec<u8>, Vec<u8>) {
         let mut first = Self::prefix(kind, enclave, prefix);
         let mut end = first.clone();
-        // the last byte is a letter or the 0x00 after the enclave, so there is always a next one
+        // carries through bytes of 0xff, which an id may end with; the kind is never one
+        while end.pop_if(|last| *last == u8::MAX).is_some() {}
         if let Some(last) = end.last_mut() {
             *last += 1;
         }
@@ -136,13 +179,13 @@ impl RecordKey {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (&kind, rest) = bytes.split_first()?;
+        let (enclave, rest) = rest.split_first_chunk::<8>()?;
         let (rest, version) = rest.split_last_chunk::<4>()?;
-        let mut parts = rest.splitn(3, |&b| b == 0);
-        let (enclave, name, end) = (parts.next()?, parts.next()?, parts.next()?);
-        end.is_empty().then_some(())?;
+        let (end, name) = rest.split_last()?;
+        (*end == 0 && !name.contains(&0)).then_some(())?;
         Some(Self {
             kind: Kind::try_from(kind).ok()?,
-            enclave: String::from_utf8(enclave.to_vec()).ok()?,
+            enclave: EnclaveId(u64::from_be_bytes(*enclave)),
             name: String::from_utf8(name.to_vec()).ok()?,
             version: u32::from_be_bytes(*version),
         })
@@ -153,23 +196,41 @@ impl RecordKey {
 mod tests {
     use super::*;
 
+    const E: EnclaveId = EnclaveId(0x0102_0304_0506_07ff);
+
     #[test]
     fn the_name_of_a_record_survives_its_encoding() {
         for key in [
-            RecordKey::of_enclave(Kind::Key, "default", "my-key"),
+            RecordKey::of_enclave(Kind::Key, E, "my-key"),
             RecordKey::of_cluster(Kind::Root, "root"),
-            RecordKey { version: u32::MAX, ..RecordKey::of_enclave(Kind::Identity, "e", "i") },
+            RecordKey::of_id(EnclaveId(u64::MAX)),
+            RecordKey { version: u32::MAX, ..RecordKey::of_enclave(Kind::Identity, E, "i") },
         ] {
             assert_eq!(RecordKey::decode(&key.encode()), Some(key));
         }
         assert_eq!(RecordKey::decode(b"\x04default"), None);
-        assert_eq!(RecordKey::decode(b"\xffe\0n\0\0\0\0\x01"), None);
+        assert_eq!(RecordKey::decode(b"\xff12345678n\0\0\0\0\x01"), None);
+        assert_eq!(RecordKey::decode(b"\x0412345678n\0m\0\0\0\0\x01"), None);
     }
 
     #[test]
-    fn records_of_one_enclave_are_no_prefix_of_anothers() {
-        let a = RecordKey::prefix(Kind::Key, "a", "");
-        assert!(!RecordKey::of_enclave(Kind::Key, "ab", "x").encode().starts_with(&a));
-        assert!(RecordKey::of_enclave(Kind::Key, "a", "bx").encode().starts_with(&a));
+    fn a_range_holds_the_records_of_its_enclave_and_no_others() {
+        for enclave in [E, EnclaveId(1), EnclaveId(u64::MAX), EnclaveId(0xff)] {
+            let inside = |kind, id, name: &str| {
+                let (first, end) = RecordKey::range(Kind::Key, enclave, "", None);
+                let key = RecordKey::of_enclave(kind, id, name).encode();
+                first <= key && key < end
+            };
+            assert!(inside(Kind::Key, enclave, "") && inside(Kind::Key, enclave, "zz"));
+            assert!(!inside(Kind::Policy, enclave, "x") && !inside(Kind::Enclave, enclave, "x"));
+            assert!(!inside(Kind::Key, EnclaveId(enclave.0 - 1), "zz"));
+            assert!(!inside(Kind::Key, EnclaveId(enclave.0.wrapping_add(1)), ""));
+        }
+    }
+
+    #[test]
+    fn the_id_of_an_enclave_is_never_that_of_the_cluster() {
+        assert_ne!(EnclaveId::from_random([0; 8]), EnclaveId::CLUSTER);
+        assert_eq!(EnclaveId::from_random([0, 0, 0, 0, 0, 0, 1, 2]).to_string(), "0000000000000102");
     }
 }

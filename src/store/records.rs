@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
-use super::{Change, Kind, Outcome, RecordKey, change::Present};
+use super::{Change, EnclaveId, Kind, Outcome, RecordKey, change::Present};
 
 /// Memory for cached blocks, in bytes.
 const CACHE: u64 = 64 << 20;
@@ -88,7 +88,7 @@ impl Records {
     pub fn visit(
         &self,
         kind: Kind,
-        enclave: &str,
+        enclave: EnclaveId,
         prefix: &str,
         visit: impl FnMut(RecordKey, &[u8]) -> bool,
     ) -> Result<(), StoreError> {
@@ -103,7 +103,7 @@ impl Records {
     pub fn visit_after(
         &self,
         kind: Kind,
-        enclave: &str,
+        enclave: EnclaveId,
         prefix: &str,
         after: Option<&str>,
         mut visit: impl FnMut(RecordKey, &[u8]) -> bool,
@@ -128,7 +128,7 @@ impl Records {
     /// # Errors
     /// When the volume cannot be read or written; then nothing was applied.
     pub fn apply(&self, changes: &[Change], applied: &[u8]) -> Result<Vec<Outcome>, StoreError> {
-        let mut overlay = Overlay { records: &self.records, written: HashMap::new() };
+        let mut overlay = Overlay { records: &self.records, written: HashMap::new(), names: HashMap::new() };
         let mut batch = self.db.batch();
         let mut outcomes = Vec::with_capacity(changes.len());
         for change in changes {
@@ -143,8 +143,16 @@ impl Records {
                         batch.remove(&self.records, key.encode());
                         overlay.written.insert(key.encode(), false);
                     }
-                    Change::DeleteEnclave { enclave } => {
-                        for key in overlay.all_of(enclave)? {
+                    Change::CreateEnclave { name, id, value } => {
+                        let id = RecordKey::of_id(*id).encode();
+                        batch.insert(&self.records, change.key().encode(), value.as_slice());
+                        batch.insert(&self.records, id.as_slice(), name.as_bytes());
+                        overlay.written.insert(change.key().encode(), true);
+                        overlay.written.insert(id.clone(), true);
+                        overlay.names.insert(id, name.clone());
+                    }
+                    Change::DeleteEnclave { name, id } => {
+                        for key in overlay.all_of(name, *id)? {
                             batch.remove(&self.records, key.as_slice());
                             overlay.written.insert(key, false);
                         }
@@ -218,12 +226,14 @@ impl Records {
 struct Overlay<'a> {
     records: &'a Keyspace,
     written: HashMap<Vec<u8>, bool>,
+    names: HashMap<Vec<u8>, String>,
 }
 
 impl Overlay<'_> {
     /// The enclave and everything in it.
-    fn all_of(&self, enclave: &str) -> Result<Vec<Vec<u8>>, StoreError> {
-        let mut keys = vec![RecordKey::of_cluster(Kind::Enclave, enclave).encode()];
+    fn all_of(&self, name: &str, enclave: EnclaveId) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut keys =
+            vec![RecordKey::of_cluster(Kind::Enclave, name).encode(), RecordKey::of_id(enclave).encode()];
         for kind in Kind::OF_ENCLAVE {
             let prefix = RecordKey::prefix(kind, enclave, "");
             for entry in self.records.prefix(&prefix) {
@@ -244,24 +254,37 @@ impl Present for Overlay<'_> {
             None => self.records.contains_key(key).map_err(StoreError::at("read")),
         }
     }
+
+    fn enclave(&self, id: EnclaveId) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = RecordKey::of_id(id).encode();
+        match (self.written.get(&key), self.names.get(&key)) {
+            (Some(true), name) => Ok(name.map(|name| name.as_bytes().to_vec())),
+            (Some(false), _) => Ok(None),
+            (None, _) => Ok(self.records.get(key).map_err(StoreError::at("read"))?.map(|n| n.to_vec())),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn enclave(name: &str) -> Change {
-        Change::Create { key: RecordKey::of_cluster(Kind::Enclave, name), value: vec![9] }
+    fn id(number: u8) -> EnclaveId {
+        EnclaveId::from_random([0, 0, 0, 0, 0, 0, 0, number])
     }
 
-    fn create(enclave: &str, name: &str, value: u8) -> Change {
-        Change::Create { key: RecordKey::of_enclave(Kind::Key, enclave, name), value: vec![value] }
+    fn enclave(name: &str, number: u8) -> Change {
+        Change::CreateEnclave { name: name.into(), id: id(number), value: vec![9] }
     }
 
-    fn names(records: &Records, enclave: &str, prefix: &str) -> Vec<String> {
+    fn create(enclave: u8, name: &str, value: u8) -> Change {
+        Change::Create { key: RecordKey::of_enclave(Kind::Key, id(enclave), name), value: vec![value] }
+    }
+
+    fn names(records: &Records, enclave: u8, prefix: &str, after: Option<&str>) -> Vec<String> {
         let mut names = Vec::new();
         records
-            .visit(Kind::Key, enclave, prefix, |key, _| {
+            .visit_after(Kind::Key, id(enclave), prefix, after, |key, _| {
                 names.push(key.name);
                 true
             })
@@ -273,11 +296,10 @@ mod tests {
     fn create_never_overwrites_not_even_within_one_batch() {
         let dir = tempfile::tempdir().unwrap();
         let records = Records::open(dir.path()).unwrap();
-        let outcomes =
-            records.apply(&[enclave("e"), create("e", "k", 1), create("e", "k", 2)], b"1").unwrap();
+        let outcomes = records.apply(&[enclave("e", 1), create(1, "k", 1), create(1, "k", 2)], b"1").unwrap();
         assert_eq!(outcomes, [Outcome::Done, Outcome::Done, Outcome::Exists]);
-        assert_eq!(records.apply(&[create("e", "k", 3)], b"2").unwrap(), [Outcome::Exists]);
-        let key = RecordKey::of_enclave(Kind::Key, "e", "k");
+        assert_eq!(records.apply(&[create(1, "k", 3)], b"2").unwrap(), [Outcome::Exists]);
+        let key = RecordKey::of_enclave(Kind::Key, id(1), "k");
         assert_eq!(records.get(&key).unwrap(), Some(vec![1]));
     }
 
@@ -286,38 +308,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let records = Records::open(dir.path()).unwrap();
         assert_eq!(records.applied().unwrap(), None);
-        records.apply(&[enclave("e"), create("e", "b", 1), create("e", "a", 2)], b"7").unwrap();
+        records.apply(&[enclave("e", 1), create(1, "b", 1), create(1, "a", 2)], b"7").unwrap();
         records.persist().unwrap();
         drop(records);
         let records = Records::open(dir.path()).unwrap();
         assert_eq!(records.applied().unwrap().as_deref(), Some(&b"7"[..]));
-        assert_eq!(names(&records, "e", ""), ["a", "b"]);
-        assert_eq!(names(&records, "e", "b"), ["b"]);
+        assert_eq!(names(&records, 1, "", None), ["a", "b"]);
+        assert_eq!(names(&records, 1, "b", None), ["b"]);
     }
 
     #[test]
     fn a_visit_goes_on_after_any_name_also_one_that_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let records = Records::open(dir.path()).unwrap();
-        let changes: Vec<_> = [enclave("e"), enclave("e-"), create("e-", "b", 0)]
+        let changes: Vec<_> = [enclave("e", 1), enclave("e-", 2), create(2, "b", 0)]
             .into_iter()
-            .chain(["a", "a-b", "aa", "ab", "b", "b-"].map(|name| create("e", name, 0)))
+            .chain(["a", "a-b", "aa", "ab", "b", "b-"].map(|name| create(1, name, 0)))
             .collect();
         records.apply(&changes, b"1").unwrap();
-        let after = |prefix, after| {
-            let mut names = Vec::new();
-            records
-                .visit_after(Kind::Key, "e", prefix, after, |key, _| {
-                    names.push(key.name);
-                    names.len() < 2
-                })
-                .unwrap();
-            names
-        };
         for (prefix, from, want) in [
-            ("", None, &["a", "a-b"][..]),
-            ("", Some("a"), &["a-b", "aa"]),
-            ("", Some("a-"), &["a-b", "aa"]),
+            ("", None, &["a", "a-b", "aa", "ab", "b", "b-"][..]),
+            ("", Some("a"), &["a-b", "aa", "ab", "b", "b-"]),
+            ("", Some("a-"), &["a-b", "aa", "ab", "b", "b-"]),
             ("", Some("ab"), &["b", "b-"]),
             ("", Some("b"), &["b-"]),
             ("", Some("b-"), &[]),
@@ -326,7 +338,7 @@ mod tests {
             ("b", Some("a"), &["b", "b-"]),
             ("a", Some("zzz"), &[]),
         ] {
-            assert_eq!(after(prefix, from), want, "{prefix:?} after {from:?}");
+            assert_eq!(names(&records, 1, prefix, from), want, "{prefix:?} after {from:?}");
         }
     }
 
@@ -334,21 +346,29 @@ mod tests {
     fn deleting_an_enclave_removes_its_records_and_no_others() {
         let dir = tempfile::tempdir().unwrap();
         let records = Records::open(dir.path()).unwrap();
-        records
-            .apply(&[enclave("e"), enclave("e2"), create("e", "a", 1), create("e2", "b", 2)], b"1")
-            .unwrap();
-        let outcomes = records
-            .apply(
-                &[
-                    create("e", "late", 3),
-                    Change::DeleteEnclave { enclave: "e".into() },
-                    create("e", "after", 4),
-                ],
-                b"2",
-            )
-            .unwrap();
+        let first = [enclave("e", 1), enclave("e2", 2), create(1, "a", 1), create(2, "b", 2)];
+        records.apply(&first, b"1").unwrap();
+        let delete = || Change::DeleteEnclave { name: "e".into(), id: id(1) };
+        let outcomes = records.apply(&[create(1, "late", 3), delete(), create(1, "after", 4)], b"2").unwrap();
         assert_eq!(outcomes, [Outcome::Done, Outcome::Done, Outcome::NoEnclave]);
-        assert!(names(&records, "e", "").is_empty());
-        assert_eq!(names(&records, "e2", ""), ["b"]);
+        assert!(names(&records, 1, "", None).is_empty());
+        assert_eq!(names(&records, 2, "", None), ["b"]);
+    }
+
+    #[test]
+    fn what_was_sealed_for_a_deleted_enclave_never_gets_into_a_later_one_of_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        let delete = || Change::DeleteEnclave { name: "e".into(), id: id(1) };
+        // all at once, and again with the enclave made anew in an earlier batch
+        let changes =
+            [enclave("e", 1), delete(), enclave("e", 2), create(1, "k", 1), delete(), create(2, "k", 2)];
+        let outcomes = records.apply(&changes, b"1").unwrap();
+        use Outcome::{Done, Missing, NoEnclave};
+        assert_eq!(outcomes, [Done, Done, Done, NoEnclave, Missing, Done]);
+        let outcomes = records.apply(&[create(1, "late", 1), delete()], b"2").unwrap();
+        assert_eq!(outcomes, [NoEnclave, Missing]);
+        assert_eq!(names(&records, 2, "", None), ["k"]);
+        assert!(names(&records, 1, "", None).is_empty());
     }
 }

@@ -31,11 +31,11 @@ impl SealProvider for Environment {
     }
 
     fn wrap(&self, root: &SecretKey, cluster: &str, random: &dyn Random) -> Result<Vec<u8>, SealError> {
-        Ok(wrap_under(&self.key()?, root, cluster, random))
+        Ok(wrap_under(self.key()?, root, cluster, random))
     }
 
     fn unwrap(&self, sealed: &[u8], cluster: &str) -> Result<SecretKey, SealError> {
-        unwrap_under(&self.key()?, sealed, cluster, || self.describe())
+        unwrap_under(self.key()?, sealed, cluster, || self.describe())
     }
 }
 

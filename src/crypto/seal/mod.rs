@@ -12,7 +12,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::{
-    record::{RecordAad, RecordError, open_record, seal_record},
+    record::{RecordAad, RecordError, SealingKeys},
     secret::SecretKey,
 };
 use crate::world::Random;
@@ -119,22 +119,22 @@ fn parse(place: impl Fn() -> String, text: &[u8]) -> Result<SecretKey, SealError
 }
 
 fn aad(cluster: &str) -> RecordAad<'_> {
-    RecordAad { cluster, enclave: "", kind: 0, name: "root key", version: 1 }
+    RecordAad { cluster, enclave: [0; 8], kind: 0, name: "root key", version: 1 }
 }
 
-fn wrap_under(unseal: &SecretKey, root: &SecretKey, cluster: &str, random: &dyn Random) -> Vec<u8> {
-    seal_record(unseal, &aad(cluster), root.expose(), random)
+fn wrap_under(unseal: SecretKey, root: &SecretKey, cluster: &str, random: &dyn Random) -> Vec<u8> {
+    SealingKeys::new(unseal).seal(&aad(cluster), root.expose(), random)
 }
 
 fn unwrap_under(
-    unseal: &SecretKey,
+    unseal: SecretKey,
     sealed: &[u8],
     cluster: &str,
     place: impl Fn() -> String,
 ) -> Result<SecretKey, SealError> {
     let wrong_key = || SealError::WrongKey { place: place(), cluster: cluster.into() };
-    let root = open_record(unseal, &aad(cluster), sealed).map_err(|error| match error {
-        RecordError::NotAuthentic => wrong_key(),
+    let root = SealingKeys::new(unseal).open(&aad(cluster), sealed).map_err(|error| match error {
+        RecordError::NotAuthentic | RecordError::UnknownKey(_) => wrong_key(),
         error => SealError::Unreadable { place: place(), error },
     })?;
     SecretKey::try_from(&**root).map_err(|_| wrong_key())
@@ -172,16 +172,16 @@ mod tests {
 
     #[test]
     fn only_the_same_unseal_key_and_cluster_give_the_root_key_back() {
-        let unseal = SecretKey::from_bytes([1; 32]);
+        let unseal = |n| SecretKey::from_bytes([n; 32]);
         let root = SecretKey::from_bytes([2; 32]);
-        let sealed = wrap_under(&unseal, &root, "c1", &System);
-        assert!(unwrap_under(&unseal, &sealed, "c1", place).unwrap().same_as(&root));
-        for (unseal, cluster) in [(SecretKey::from_bytes([3; 32]), "c1"), (unseal, "c2")] {
-            let error = unwrap_under(&unseal, &sealed, cluster, place).err().unwrap().to_string();
+        let sealed = wrap_under(unseal(1), &root, "c1", &System);
+        assert!(unwrap_under(unseal(1), &sealed, "c1", place).unwrap().same_as(&root));
+        for (unseal, cluster) in [(unseal(3), "c1"), (unseal(1), "c2")] {
+            let error = unwrap_under(unseal, &sealed, cluster, place).err().unwrap().to_string();
             assert!(error.contains("decryption failed: ciphertext is not authentic"), "{error}");
             assert!(error.contains(cluster) && error.contains(&place()), "{error}");
         }
-        let error = unwrap_under(&SecretKey::from_bytes([1; 32]), &[9; 80], "c1", place).err().unwrap();
+        let error = unwrap_under(unseal(1), &[9; 80], "c1", place).err().unwrap();
         assert!(matches!(error, SealError::Unreadable { .. }), "{error}");
     }
 }
