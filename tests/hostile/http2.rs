@@ -72,7 +72,12 @@ async fn streams_that_the_server_has_to_reset_end_the_connection() {
     // a WINDOW_UPDATE of 0 makes the server reset the stream (RFC 9113 §6.9), as in CVE-2025-8671
     let provoke = |n| {
         let nothing = frames::frame(8, 0, id(n), &0u32.to_be_bytes());
-        let open = frames::frame(frames::HEADERS, frames::END_HEADERS, id(n), &frames::block("POST", "/v1/key/create/x"));
+        let open = frames::frame(
+            frames::HEADERS,
+            frames::END_HEADERS,
+            id(n),
+            &frames::block("POST", "/v1/key/create/x"),
+        );
         [open, nothing].concat()
     };
     let (end, _) = attack("provoked resets", frames::hello(&[]), provoke, 50_000).await;
@@ -138,7 +143,10 @@ async fn whoever_sends_and_never_reads_is_not_listened_to_without_end() {
     });
     let sent = futures::future::join_all(attackers).await;
     let (_, most) = server.memory();
-    println!("never reading: {:?} KiB were taken, memory from {before} to at most {most} MiB", sent.iter().map(|n| n >> 10).collect::<Vec<_>>());
+    println!(
+        "never reading: {:?} KiB were taken, memory from {before} to at most {most} MiB",
+        sent.iter().map(|n| n >> 10).collect::<Vec<_>>()
+    );
     assert!(most < before + GROWTH, "from {before} to {most} MiB");
     witness.was_served("never reading").await;
 }

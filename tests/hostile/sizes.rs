@@ -52,7 +52,12 @@ async fn what_is_too_large_is_refused_before_it_is_kept() {
     let most = 1 << 30;
     for (what, head, flood, want) in [
         ("a header line", "GET /version HTTP/1.1\r\nHost: x\r\nX: ".to_owned(), &huge[..], "HTTP/1.1 431"),
-        ("many headers", "GET /version HTTP/1.1\r\nHost: x\r\n".to_owned(), &b"X: y\r\n".repeat(1000), "HTTP/1.1 431"),
+        (
+            "many headers",
+            "GET /version HTTP/1.1\r\nHost: x\r\n".to_owned(),
+            &b"X: y\r\n".repeat(1000),
+            "HTTP/1.1 431",
+        ),
         ("a path", "GET /".to_owned(), &huge, "HTTP/1.1 414"),
         ("an announced body", format!("{post}Content-Length: 100000000000\r\n\r\n"), &huge, "HTTP/1.1 413"),
         ("a chunked body", format!("{post}Transfer-Encoding: chunked\r\n\r\n"), &chunk, "HTTP/1.1 413"),
@@ -60,7 +65,10 @@ async fn what_is_too_large_is_refused_before_it_is_kept() {
         let fed = overfeed(&server, &server.admin, &head, flood, most);
         let (answer, sent) = tokio::time::timeout(Duration::from_secs(30), fed).await.expect("it ends");
         // a server that closes while the client writes may be heard as a reset only
-        assert!(answer == want || (answer.is_empty() && sent < most), "{what}: '{answer}', {sent} bytes taken");
+        assert!(
+            answer == want || (answer.is_empty() && sent < most),
+            "{what}: '{answer}', {sent} bytes taken"
+        );
     }
     let (_, most) = server.memory();
     println!("oversized: memory from {before} to at most {most} MiB");
@@ -86,9 +94,12 @@ async fn a_header_list_of_http2_beyond_16_kib_is_refused() {
     }
     stream.write_all(&bytes).await.unwrap();
     let mut refused = false;
-    while let Some(frame) = tokio::time::timeout(Duration::from_secs(10), frames::read(&mut stream)).await.unwrap() {
-        // 431 by its literal in the header block, or the stream's or the connection's end
-        let is_431 = frame.kind == frames::HEADERS && frame.payload.windows(3).any(|three| three == b"431");
+    while let Some(frame) =
+        tokio::time::timeout(Duration::from_secs(10), frames::read(&mut stream)).await.unwrap()
+    {
+        // 431 in the Huffman code of HPACK (RFC 7541 appendix B), or the stream's or the connection's end
+        let is_431 = frame.kind == frames::HEADERS
+            && frame.payload.windows(3).any(|three| three == [0x69, 0x90, 0xff]);
         if is_431 || matches!(frame.kind, frames::RST_STREAM | frames::GOAWAY) {
             refused = true;
             break;
