@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    admission::Guest,
     body::Body,
     reply::Reply,
     route::{Argument, Route},
@@ -39,6 +40,8 @@ pub(super) struct Peer {
     pub(super) ip: IpAddr,
     /// The identity, or what to answer instead.
     pub(super) identity: Result<Identity, ApiError>,
+    /// Its place among all connections; none in tests without sockets.
+    pub(super) guest: Option<Guest>,
 }
 
 /// A request whose route is known.
@@ -67,6 +70,17 @@ impl Answer {
 
     pub(super) fn error(error: ApiError) -> Self {
         Self { result: Err(error), decision: None }
+    }
+}
+
+impl Peer {
+    /// Notes that its identity was allowed something by `rule`: from then on its connection is no stranger's.
+    pub(super) fn was_allowed(&self, rule: Rule) {
+        if let (Some(guest), Ok(identity)) = (&self.guest, &self.identity)
+            && rule != Rule::Public
+        {
+            guest.known_as(identity);
+        }
     }
 }
 
@@ -100,7 +114,10 @@ pub(super) fn admit<'c, A: Action>(call: &'c Call<'c>) -> Result<Authorized<'c, 
         Scope::Caller | Scope::Enclave => shared.service.with_role(enclave, identity, decide),
     };
     match decision {
-        Ok(Ok(proof)) => Ok(proof),
+        Ok(Ok(proof)) => {
+            peer.was_allowed(proof.rule());
+            Ok(proof)
+        }
         Ok(Err(denied)) => Err(Answer { result: Err(denied.into()), decision: Some(Err(denied)) }),
         Err(error) => Err(Answer::error(error.to_api())),
     }

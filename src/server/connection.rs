@@ -27,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    admission::Guest,
     body::Body,
     call::{Peer, Shared},
     http::respond,
@@ -39,7 +40,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(90);
 /// How long a request's header may take. Looked at every so often, so up to twice as long.
 const HEADER: Duration = Duration::from_secs(5);
-/// How long an idle connection may take to say goodbye.
+/// How long a connection that is idle or has to make room may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Requests that one HTTP/2 connection may have in flight. Go's servers advertise 250, and MinIO opens further connections
 /// only beyond that (contract §8.4).
@@ -53,6 +54,7 @@ pub(super) async fn serve(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
+    guest: Guest,
     stop: CancellationToken,
 ) {
     let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream));
@@ -63,11 +65,13 @@ pub(super) async fn serve(
             Err(_) => return tracing::debug!(%address, "TLS handshake took too long"),
         },
         () = stop.cancelled() => return,
+        () = guest.asked_to_leave() => return,
     };
     let (_, session) = stream.get_ref();
     let identity = tls::identity(session.peer_certificates());
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    let peer = Arc::new(Peer { ip: address.ip().to_canonical(), identity });
+    let peer = Arc::new(Peer { ip: address.ip().to_canonical(), identity, guest: Some(guest) });
+    let ends = Ends { stop, peer: Arc::clone(&peer) };
 
     let activity = Arc::new(Activity::new());
     let requests = Arc::clone(&activity);
@@ -95,7 +99,7 @@ pub(super) async fn serve(
             |mut batched| batched.connection.as_mut().graceful_shutdown(),
             &activity,
             None,
-            stop,
+            &ends,
         )
         .await
     } else {
@@ -105,7 +109,7 @@ pub(super) async fn serve(
             .header_read_timeout(None)
             .max_header_size(HEADER_BYTES)
             .serve_connection(io, service);
-        watch(connection, http1::Connection::graceful_shutdown, &activity, Some(HEADER), stop).await
+        watch(connection, http1::Connection::graceful_shutdown, &activity, Some(HEADER), &ends).await
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "connection ended early");
@@ -160,13 +164,34 @@ impl<C: Future> Future for Batched<C> {
     }
 }
 
+/// Why a connection ends that did nothing to deserve it.
+struct Ends {
+    /// The server stops.
+    stop: CancellationToken,
+    /// Others need the room.
+    peer: Arc<Peer>,
+}
+
+impl Ends {
+    async fn asked_to_leave(&self) {
+        match &self.peer.guest {
+            Some(guest) => guest.asked_to_leave().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        self.peer.guest.as_ref().is_some_and(Guest::is_known)
+    }
+}
+
 /// Drives `connection`; ends it in good order at `stop` or when it is idle, and at once when a header takes too long.
 async fn watch<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     end: impl Fn(Pin<&mut C>),
     activity: &Activity,
     header_limit: Option<Duration>,
-    stop: CancellationToken,
+    ends: &Ends,
 ) -> hyper::Result<()> {
     let mut connection = pin!(connection);
     let mut look = tokio::time::interval(HEADER);
@@ -175,9 +200,16 @@ async fn watch<C: Future<Output = hyper::Result<()>>>(
         tokio::select! {
             biased;
             ended = &mut connection => return ended,
-            () = stop.cancelled() => {
+            () = ends.stop.cancelled() => {
                 end(connection.as_mut());
                 return connection.await;
+            }
+            () = ends.asked_to_leave() => {
+                if !ends.is_known() {
+                    return Ok(());
+                }
+                end(connection.as_mut());
+                return tokio::time::timeout(GOODBYE, connection).await.unwrap_or(Ok(()));
             }
             _ = look.tick() => {}
         }
@@ -321,7 +353,12 @@ mod tests {
     ) -> Duration {
         let began = Instant::now();
         let connection = std::future::pending::<hyper::Result<()>>();
-        let _ = watch(connection, |_| (), activity, header_limit, stop).await;
+        let peer = Arc::new(Peer {
+            ip: [127, 0, 0, 1].into(),
+            identity: Err(crate::api::ApiError::NO_CERTIFICATE),
+            guest: None,
+        });
+        let _ = watch(connection, |_| (), activity, header_limit, &Ends { stop, peer }).await;
         began.elapsed()
     }
 

@@ -7,14 +7,20 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{call::Shared, handle::system::unready};
+use super::{
+    admission::{Crowd, Door, Limits},
+    call::Shared,
+    handle::system::unready,
+};
 use crate::service::State;
 
-/// Connections at once; more wait in the kernel's queue.
+/// Connections at once; the oldest leaves for a new one, so that slow ones cannot keep the kubelet's probes out.
 const CONNECTIONS: usize = 64;
+/// How long a request's header may take.
+const HEADER: Duration = Duration::from_secs(5);
 /// A connection lives no longer than this.
 const LIFETIME: Duration = Duration::from_secs(120);
 
@@ -25,29 +31,28 @@ pub(super) async fn serve(
     draining: CancellationToken,
     stop: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut door = Door::new(listener, Crowd::new(Limits { total: 2 * CONNECTIONS, strangers: CONNECTIONS }));
     loop {
-        let accepted = tokio::select! {
-            accepted = super::accept(&listener, &slots) => accepted,
+        let (stream, _, guest) = tokio::select! {
+            accepted = door.next() => accepted,
             () = stop.cancelled() => return,
         };
-        let Some((stream, _, slot)) = accepted else { continue };
         let (shared, draining, stop) = (Arc::clone(&shared), draining.clone(), stop.clone());
         tokio::spawn(async move {
-            let _slot = slot;
             let service = service_fn(|request: Request<Incoming>| {
                 let response = answer(&request, shared.service.state(), draining.is_cancelled(), &shared);
                 async move { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(30))
+                .header_read_timeout(HEADER)
                 .max_header_size(8 << 10)
                 .serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 // a probe that breaks off is no news
                 _ = tokio::time::timeout(LIFETIME, connection) => {}
                 () = stop.cancelled() => {}
+                () = guest.asked_to_leave() => {}
             }
         });
     }

@@ -6,10 +6,12 @@
 //! ```
 //! The order of checks is that of KES (contract §1.2): method, body limit, enclave, rights, name, existence, body.
 
+mod admission;
 mod body;
 mod call;
 mod connection;
 mod error;
+mod files;
 mod handle;
 mod health;
 mod http;
@@ -33,12 +35,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::admission::{Crowd, Door, Limits};
 use crate::{
     api::{EnclaveName, message::Generation},
     audit::{AuditLog, Feed},
@@ -46,8 +46,10 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Connections at once; more wait in the kernel's queue.
+/// Connections at once, if the limit of open files allows as many.
 const CONNECTIONS: usize = 10_000;
+/// Connections among them that were allowed nothing yet.
+const STRANGERS: usize = 1_000;
 /// How long requests in flight may take after the server was asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -199,23 +201,18 @@ impl Server {
         tokio::spawn(reload::run(certificate, reload, stopped.clone()));
 
         let connections = TaskTracker::new();
-        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut door = Door::new(listener, crowd(&shared.metrics));
         let mut shutdown = shutdown;
         loop {
-            let accepted = tokio::select! {
-                accepted = accept(&listener, &slots) => accepted,
+            let (stream, address, guest) = tokio::select! {
+                accepted = door.next() => accepted,
                 () = &mut shutdown => break,
             };
-            let Some((stream, address, slot)) = accepted else { continue };
-            let serve =
-                connection::serve(Arc::clone(&shared), acceptor.clone(), stream, address, draining.clone());
-            connections.spawn(async move {
-                serve.await;
-                drop(slot);
-            });
+            let (shared, acceptor, draining) = (Arc::clone(&shared), acceptor.clone(), draining.clone());
+            connections.spawn(connection::serve(shared, acceptor, stream, address, guest, draining));
         }
 
-        drop(listener);
+        drop(door);
         let began = Instant::now();
         tracing::info!(
             connections = connections.len(),
@@ -233,23 +230,24 @@ impl Server {
     }
 }
 
-/// The next connection and its slot; `None` when it was lost before it began.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, address)) => {
-            // small answers shall not wait for company
-            let _ = stream.set_nodelay(true);
-            Some((stream, address, slot))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "failed to accept a connection");
-            // out of file descriptors, most likely: some must close first
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
-        }
-    }
+/// Room for as many connections as open files allow.
+fn crowd(metrics: &Metrics) -> Arc<Crowd> {
+    let files = files::raise_limit();
+    let total = files::connections(files, CONNECTIONS);
+    let limits = Limits { total, strangers: STRANGERS.min(total / 2) };
+    tracing::info!(
+        files,
+        connections = limits.total,
+        strangers = limits.strangers,
+        "limits of open files and connections"
+    );
+    let crowd = Crowd::new(limits);
+    let (now, ever) = (Arc::clone(&crowd), Arc::clone(&crowd));
+    metrics.gauge("kes_connections", "Connections to the key API.", move || now.count().0 as f64);
+    metrics.counter(
+        "kes_connections_closed_for_room_total",
+        "Connections that were closed because there were too many.",
+        move || ever.closed() as f64,
+    );
+    crowd
 }

@@ -25,22 +25,22 @@ const UNSEAL: &str = "dzbJd+OH71qeASPi7FUrNu7LKHhLl06Ylpu0V8gfBPg=";
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A running server, its data, and the admin of its only enclave.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub address: SocketAddr,
-    pub health: SocketAddr,
-    pub admin: PemPair,
+    pub(crate) address: SocketAddr,
+    pub(crate) health: SocketAddr,
+    pub(crate) admin: PemPair,
     certificate: String,
     dir: tempfile::TempDir,
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(None).await
     }
 
     /// With at most `files` open files, if given.
-    pub async fn start_with(files: Option<u32>) -> Self {
+    pub(crate) async fn start_with(files: Option<u32>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let admin = pki::self_signed_client("admin", DAY).unwrap();
         let (address, health) = (free_address(), free_address());
@@ -64,7 +64,7 @@ impl Server {
     }
 
     /// Waits until the server answers its admin on a new connection; fails after half a minute.
-    pub async fn answers(&self) {
+    pub(crate) async fn answers(&self) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while let Err(error) = self.client(&self.admin).status().await {
             assert!(Instant::now() < deadline, "the server does not answer: {error}\n{}", self.log());
@@ -72,7 +72,7 @@ impl Server {
         }
     }
 
-    pub fn client(&self, who: &PemPair) -> Client {
+    pub(crate) fn client(&self, who: &PemPair) -> Client {
         Client::new(Config {
             endpoint: format!("https://{}", self.address),
             connect_to: Some(self.address),
@@ -85,7 +85,7 @@ impl Server {
     }
 
     /// How `who` connects when it speaks `protocol`, `h2` or `http/1.1`.
-    pub fn tls(&self, who: &PemPair, protocol: &str) -> Arc<ClientConfig> {
+    pub(crate) fn tls(&self, who: &PemPair, protocol: &str) -> Arc<ClientConfig> {
         use rustls::pki_types::{CertificateDer, PrivateKeyDer};
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
@@ -102,14 +102,14 @@ impl Server {
         Arc::new(config)
     }
 
-    pub async fn connect(&self, config: &Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, config: &Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
         let socket = TcpStream::connect(self.address).await?;
         socket.set_nodelay(true)?;
         TlsConnector::from(Arc::clone(config)).connect(self.address.ip().into(), socket).await
     }
 
     /// Resident memory in MiB: now, and the most there ever was.
-    pub fn memory(&self) -> (u64, u64) {
+    pub(crate) fn memory(&self) -> (u64, u64) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let of = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -119,12 +119,12 @@ impl Server {
     }
 
     /// Everything it logged so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()
     }
 
     /// Waits until the log has `text`.
-    pub async fn logs(&self, text: &str) {
+    pub(crate) async fn logs(&self, text: &str) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !self.log().contains(text) {
             assert!(Instant::now() < deadline, "'{text}' is not in the log:\n{}", self.log());
@@ -144,17 +144,17 @@ impl Drop for Server {
 }
 
 /// The key that every test uses.
-pub fn key() -> KeyName {
+pub(crate) fn key() -> KeyName {
     KeyName::new("key").unwrap()
 }
 
 /// Somebody whom no enclave knows.
-pub fn stranger() -> PemPair {
+pub(crate) fn stranger() -> PemPair {
     pki::self_signed_client("stranger", DAY).unwrap()
 }
 
 /// Takes as many open files as this process may have, since it plays thousands of clients. Returns how many.
-pub fn many_files() -> u64 {
+pub(crate) fn many_files() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
@@ -200,13 +200,13 @@ fn free_address() -> SocketAddr {
 }
 
 /// A well-behaved client that works through an attack, over one kept connection and over new ones.
-pub struct Witness {
+pub(crate) struct Witness {
     stop: Arc<AtomicBool>,
     task: JoinHandle<Vec<Result<Duration, String>>>,
 }
 
 impl Witness {
-    pub fn start(server: &Server) -> Self {
+    pub(crate) fn start(server: &Server) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (kept, stopped) = (server.client(&server.admin), Arc::clone(&stop));
         let fresh: Vec<_> = (0..200).map(|_| server.client(&server.admin)).collect();
@@ -226,7 +226,7 @@ impl Witness {
     }
 
     /// Every request was answered, none after the client's patience of ten seconds.
-    pub async fn was_served(self, during: &str) {
+    pub(crate) async fn was_served(self, during: &str) {
         self.stop.store(true, Relaxed);
         let answers = self.task.await.unwrap();
         let count = answers.len();

@@ -38,29 +38,30 @@ async fn trickle(
     began.elapsed()
 }
 
+/// All at once, since each takes as long as the server's patience.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_header_that_comes_byte_by_byte_is_cut_off_after_5_to_10_seconds() {
+async fn slow_headers_handshakes_and_bodies_are_cut_off_in_time_and_others_are_served() {
     let server = Server::start().await;
     let witness = Witness::start(&server);
+    tokio::join!(slow_headers(&server), slow_handshakes(&server), slow_bodies(&server));
+    witness.was_served("slow clients").await;
+}
+
+/// A header that comes byte by byte is cut off after 5 to 10 seconds.
+async fn slow_headers(server: &Server) {
     let config = server.tls(&stranger(), "http/1.1");
     let attackers = (0..times(100)).map(|_| async {
         let stream = server.connect(&config).await.unwrap();
-        trickle(
-            stream,
-            b"GET /version HTTP/1.1\r\nHost: x\r\nX: ".iter().copied().chain(std::iter::repeat(b'x')),
-        )
-        .await
+        let bytes = b"GET /version HTTP/1.1\r\nHost: x\r\nX: ".iter().copied().chain(std::iter::repeat(b'x'));
+        trickle(stream, bytes).await
     });
     for took in futures::future::join_all(attackers).await {
-        assert!((Duration::from_secs(4)..Duration::from_secs(15)).contains(&took), "{took:?}");
+        assert!((Duration::from_secs(4)..Duration::from_secs(15)).contains(&took), "header: {took:?}");
     }
-    witness.was_served("slow headers").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_handshake_that_is_never_completed_ends_after_10_seconds() {
-    let server = Server::start().await;
-    let witness = Witness::start(&server);
+/// A handshake that is never completed ends after 10 seconds.
+async fn slow_handshakes(server: &Server) {
     // the first bytes of a TLS record that holds a ClientHello of 508 bytes
     let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
     let attackers = (0..times(100)).map(|_| async {
@@ -71,18 +72,15 @@ async fn a_handshake_that_is_never_completed_ends_after_10_seconds() {
         began.elapsed()
     });
     for took in futures::future::join_all(attackers).await {
-        assert!(took < Duration::from_secs(15), "{took:?}");
+        assert!((Duration::from_secs(9)..Duration::from_secs(15)).contains(&took), "handshake: {took:?}");
     }
-    witness.was_served("half-open handshakes").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_never_ends_is_answered_after_15_seconds_and_a_strangers_is_not_awaited() {
-    let server = Server::start().await;
-    let witness = Witness::start(&server);
+/// A body that never comes is answered with 503 after 15 seconds, and a stranger's is not awaited at all.
+async fn slow_bodies(server: &Server) {
     let began = Instant::now();
     let post = |who, announced: &'static str| {
-        let (config, server) = (server.tls(who, "http/1.1"), &server);
+        let config = server.tls(who, "http/1.1");
         async move {
             let mut stream = server.connect(&config).await.unwrap();
             let head = format!("POST /v1/key/generate/key HTTP/1.1\r\nHost: x\r\n{announced}\r\n\r\n");
@@ -95,17 +93,16 @@ async fn a_body_that_never_ends_is_answered_after_15_seconds_and_a_strangers_is_
     let stranger = stranger();
     for announced in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
         let (answer, took) = post(&stranger, announced).await;
-        assert_eq!(answer, "HTTP/1.1 403", "a stranger's body is not read");
-        assert!(took < Duration::from_secs(10), "{took:?}");
+        assert_eq!(answer, "HTTP/1.1 403");
+        assert!(took < Duration::from_secs(10), "a stranger's body: {took:?}");
     }
     let waiting = (0..times(50)).map(|n| {
         post(&server.admin, if n % 2 == 0 { "Content-Length: 1000" } else { "Transfer-Encoding: chunked" })
     });
     for (answer, took) in futures::future::join_all(waiting).await {
         assert_eq!(answer, "HTTP/1.1 503");
-        assert!(took < Duration::from_secs(25), "{took:?}");
+        assert!((Duration::from_secs(14)..Duration::from_secs(25)).contains(&took), "body: {took:?}");
     }
-    witness.was_served("slow bodies").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

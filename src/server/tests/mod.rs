@@ -115,7 +115,7 @@ impl Bare {
         body: &str,
     ) -> Got {
         let request = ::http::Request::builder().method(method).uri(path).body(()).unwrap();
-        let peer = Arc::new(Peer { ip: [127, 0, 0, 1].into(), identity });
+        let peer = Arc::new(Peer { ip: [127, 0, 0, 1].into(), identity, guest: None });
         let body = Body::Fixed(Bytes::copy_from_slice(body.as_bytes()));
         let response = respond(Arc::clone(&self.shared), peer, request.into_parts().0, body).await;
         let (head, body) = response.into_parts();
