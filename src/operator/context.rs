@@ -10,6 +10,7 @@ use kube::{
 
 use super::{
     cluster::{report::News, validate::Defaults},
+    metrics::Metrics,
     names,
 };
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) defaults: Defaults,
+    pub(crate) metrics: Metrics,
     pub(crate) random: Arc<dyn Random>,
     /// Whether Services can be looked up by name here, as a tenant will do.
     pub(crate) in_cluster: bool,
@@ -30,13 +32,14 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(client: Client, defaults: Defaults) -> Self {
+    pub(crate) fn new(client: Client, defaults: Defaults, metrics: Metrics) -> Self {
         let instance = std::env::var("POD_NAME").ok();
         let reporter = Reporter { controller: names::MANAGER.into(), instance };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             client,
             defaults,
+            metrics,
             random: Arc::new(System),
             clock: Arc::new(System),
             in_cluster: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
@@ -54,6 +57,12 @@ impl Context {
         let mut bytes = [0_u8; 16];
         self.random.fill(&mut bytes);
         format!("{:032x}", u128::from_be_bytes(bytes))
+    }
+
+    /// Who this process is among operators: a name that a person finds, and randomness, since a pod may restart.
+    pub(crate) fn identity(&self) -> String {
+        let name = ["POD_NAME", "HOSTNAME"].iter().find_map(|name| std::env::var(name).ok());
+        format!("{}_{}", name.unwrap_or_else(|| "operator".into()), &self.random_id()[..8])
     }
 
     /// Publishes an event about `cluster`. A lost event is no reason to stop.

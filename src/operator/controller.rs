@@ -5,7 +5,7 @@ use std::{
     fmt::Debug,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{Stream, StreamExt, stream};
@@ -29,7 +29,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Error, cluster, names, tenant};
+use super::{Context, Error, cluster, metrics::PassResult, names, tenant};
 use crate::crd::KesCluster;
 
 /// Passes at the same time, over different clusters.
@@ -69,9 +69,22 @@ pub(super) async fn probe(context: &Context, namespaces: &[String]) -> Result<()
     Ok(())
 }
 
-/// Runs until SIGTERM or SIGINT; passes under way are finished.
-pub(super) async fn run(context: Context, namespaces: &[String]) {
+/// What is cancelled by SIGTERM or SIGINT.
+pub(super) fn stop_on_signal() -> CancellationToken {
     let stop = CancellationToken::new();
+    tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            terminated().await;
+            tracing::info!("stopping: passes under way are finished");
+            stop.cancel();
+        }
+    });
+    stop
+}
+
+/// Runs until `stop`; passes under way are finished.
+pub(super) async fn run(context: Context, namespaces: &[String], stop: CancellationToken) {
     let state = Arc::new(State { context, failures: Mutex::default() });
     let controllers: Vec<_> = if namespaces.is_empty() {
         vec![control(Arc::clone(&state), None, stop.clone())]
@@ -82,14 +95,6 @@ pub(super) async fn run(context: Context, namespaces: &[String]) {
             .collect()
     };
     tracing::info!(?namespaces, "watching KesClusters");
-    tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            terminated().await;
-            tracing::info!("stopping: passes under way are finished");
-            stop.cancel();
-        }
-    });
     futures::future::join_all(controllers).await;
 }
 
@@ -100,7 +105,9 @@ fn control(
 ) -> impl Future<Output = ()> + use<> {
     let client = &state.context.client;
     let ours = || watcher::Config::default().labels(names::MANAGED_SELECTOR);
-    let tenants = tenant::watch(client.clone(), stop.clone());
+    let tenants =
+        tenant::watch(client.clone(), namespace.cloned(), state.context.metrics.clone(), stop.clone());
+    let metrics = state.context.metrics.clone();
     Controller::new(api::<Guarded>(client, namespace), watcher::Config::default())
         .owns(api::<StatefulSet>(client, namespace), ours())
         .owns(api::<Service>(client, namespace), ours())
@@ -113,8 +120,11 @@ fn control(
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(reconcile, failed, Arc::clone(&state))
-        .for_each(|result| {
+        .for_each(move |result| {
             if let Err(error) = result {
+                if matches!(error, controller::Error::QueueError(_)) {
+                    metrics.watch_broke();
+                }
                 // the pass itself has told already; what is left are watches
                 tracing::debug!(%error, "controller");
             }
@@ -131,10 +141,17 @@ async fn reconcile(cluster: Arc<Guarded>, state: Arc<State>) -> Result<Action, P
             return Ok(Action::await_change());
         }
     };
+    let began = Instant::now();
     let pass = cluster::reconcile(&state.context, cluster);
-    let next = tokio::time::timeout(PASS_LIMIT, pass).await.map_err(|_| PassError::TooLong)??;
+    let ended = tokio::time::timeout(PASS_LIMIT, pass).await;
+    let result = match &ended {
+        Ok(Ok(reached)) => reached.result,
+        _ => PassResult::Failed,
+    };
+    state.context.metrics.pass(result, began.elapsed());
+    let reached = ended.map_err(|_| PassError::TooLong)??;
     state.forget(cluster);
-    Ok(next.map_or_else(Action::await_change, Action::requeue))
+    Ok(reached.next.map_or_else(Action::await_change, Action::requeue))
 }
 
 fn failed(cluster: Arc<Guarded>, error: &PassError, state: Arc<State>) -> Action {

@@ -20,6 +20,7 @@ struct State {
     objects: BTreeMap<String, Value>,
     writes: Vec<String>,
     version: u64,
+    refuse_writes: bool,
 }
 
 impl FakeApi {
@@ -55,6 +56,11 @@ impl FakeApi {
         self.0.lock().unwrap().objects.remove(path);
     }
 
+    /// From now on every write is answered with 500, or none is.
+    pub(crate) fn refuse_writes(&self, refuse: bool) {
+        self.0.lock().unwrap().refuse_writes = refuse;
+    }
+
     /// Every write since the last call.
     pub(crate) fn writes(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap().writes)
@@ -64,6 +70,9 @@ impl FakeApi {
         let mut state = self.0.lock().unwrap();
         if *method == Method::GET {
             return state.read(path, query);
+        }
+        if state.refuse_writes {
+            return refusal(500, "InternalError");
         }
         state.writes.push(format!("{method} {path}"));
         // events are written and forgotten
@@ -90,6 +99,8 @@ impl FakeApi {
         let mut object = found.unwrap_or_else(|| json!({}));
         if path.ends_with("/status") {
             object["status"] = body["status"].clone();
+        } else if *method == Method::PUT {
+            object = body;
         } else {
             merge(&mut object, &body);
         }

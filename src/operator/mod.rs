@@ -9,13 +9,18 @@ mod controller;
 mod fake_api;
 mod health;
 mod key_service;
+mod lease;
+mod metrics;
 mod names;
 #[cfg(test)]
 mod pass_tests;
+mod rights;
 mod rule;
 mod tenant;
 
 use std::net::SocketAddr;
+
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use context::Context;
 
@@ -39,6 +44,14 @@ pub struct Options {
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub health_addr: SocketAddr,
 
+    /// Namespace of the lease that makes one operator act at a time.
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", default_value = "kes-operator")]
+    pub lease_namespace: String,
+
+    /// Name of that lease: operators that watch different namespaces each need their own.
+    #[arg(long, value_name = "NAME", env = "KES_LEASE_NAME", default_value = "kes-operator")]
+    pub lease_name: String,
+
     /// DNS domain of the Kubernetes cluster.
     #[arg(long, value_name = "DOMAIN", env = "KES_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
@@ -56,6 +69,19 @@ pub enum Error {
     /// The API server does not know the resource, or refuses to show it.
     #[error("failed to list KesClusters: {0}; apply crds/kesclusters.yaml, and check the operator's role")]
     NotInstalled(#[source] Box<kube::Error>),
+    /// Rights that the operator cannot do without.
+    #[error(
+        "failed to start: {} {} missing: {}; apply config/rbac or the chart's roles, then the operator starts by itself",
+        .0.len(),
+        if .0.len() == 1 { "right is" } else { "rights are" },
+        .0.join(". And ")
+    )]
+    Rights(Vec<String>),
+    /// Another operator may act now, so this one must not.
+    #[error(
+        "the lease that lets one operator act is lost: {0}; this process ends at once, and Kubernetes starts it again to wait for its turn"
+    )]
+    LeaseLost(String),
     /// The health port cannot be used.
     #[error("failed to listen on {address} for health checks: {source}")]
     Health {
@@ -69,19 +95,62 @@ pub enum Error {
 /// Runs the operator until it is told to stop.
 ///
 /// # Errors
-/// When it cannot start. Whatever happens later is reported in the resources and tried again.
+/// When it cannot start, and when it may no longer act. Whatever else happens later is reported in the resources and
+/// tried again.
 pub async fn run(options: Options) -> Result<(), Error> {
-    let Options { watch_namespaces, image, health_addr, cluster_domain } = options;
+    let Options { watch_namespaces, image, health_addr, lease_namespace, lease_name, cluster_domain } =
+        options;
     // an error means that a provider is installed already
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let metrics = metrics::Metrics::new();
     let config = kube::Config::infer().await.map_err(|error| Error::Configuration(Box::new(error)))?;
-    let client = kube::Client::try_from(config).map_err(|error| Error::Client(Box::new(error)))?;
-    let context = Context::new(client, cluster::validate::Defaults { image, domain: cluster_domain });
+    let client = kube::client::ClientBuilder::try_from(config)
+        .map_err(|error| Error::Client(Box::new(error)))?
+        .with_layer(&metrics::CountRequests(metrics.clone()))
+        .build();
+    let defaults = cluster::validate::Defaults { image, domain: cluster_domain };
+    let context = Context::new(client.clone(), defaults, metrics.clone());
+
+    let missing = rights::probe(&client, &watch_namespaces, &lease_namespace).await;
+    for sentence in missing.optional {
+        tracing::warn!("a right is missing that not everybody needs: {sentence}");
+    }
+    if !missing.needed.is_empty() {
+        return Err(Error::Rights(missing.needed));
+    }
     controller::probe(&context, &watch_namespaces).await?;
     let listener = health::listen(health_addr).await?;
+    let stop = controller::stop_on_signal();
+    let contender = lease::Contender::new(client, &lease_namespace, &lease_name, context.identity());
     tokio::select! {
-        () = controller::run(context, &watch_namespaces) => {}
-        () = health::serve(listener) => {}
+        outcome = act(context, &watch_namespaces, contender, stop) => outcome,
+        () = health::serve(listener, metrics) => Ok(()),
     }
-    Ok(())
+}
+
+/// Waits for the lease, acts while it is held, gives it back when told to stop.
+async fn act(
+    context: Context,
+    namespaces: &[String],
+    contender: lease::Contender,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let metrics = context.metrics.clone();
+    let mut held = tokio::select! {
+        held = contender.acquire() => held,
+        () = stop.cancelled() => return Ok(()),
+    };
+    metrics.leads(true);
+    let lost = tokio::select! {
+        () = controller::run(context, namespaces, stop) => None,
+        lost = held.keep() => Some(lost),
+    };
+    metrics.leads(false);
+    match lost {
+        Some(lost) => Err(Error::LeaseLost(lost.to_string())),
+        None => {
+            held.release().await;
+            Ok(())
+        }
+    }
 }

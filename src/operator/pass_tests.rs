@@ -6,6 +6,7 @@ use super::{
     Context,
     cluster::{self, validate::fixture},
     fake_api::FakeApi,
+    metrics::Metrics,
 };
 use crate::crd::KesCluster;
 
@@ -24,7 +25,7 @@ impl World {
         let api = FakeApi::default();
         let cluster = fixture::cluster();
         api.put(CLUSTER, serde_json::to_value(&cluster).unwrap());
-        Self { context: Context::new(api.client(), fixture::defaults()), api, cluster }
+        Self { context: Context::new(api.client(), fixture::defaults(), Metrics::new()), api, cluster }
     }
 
     /// One pass; the writes that are no events.

@@ -40,14 +40,14 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch]
-# spec.deletionPolicy; volume expansion; delete: the volume of a member that was removed
+# spec.deletionPolicy; volume expansion
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, patch, delete]
-# observe; delete: one member at a time when they are rolled
+  verbs: [list, patch]
+# observe
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, delete]
+  verbs: [get, list, watch]
 # report
 - apiGroups: [events.k8s.io]
   resources: [events]
@@ -60,10 +60,11 @@
 - apiGroups: [minio.min.io]
   resources: [tenants]
   verbs: [get, list, watch, patch]
-# the tenant's client certificate, and a look at the tenant's own configuration; delete: when it is unwired
+# the tenant's client certificate, and a look at the tenant's own configuration; no delete: a certificate that is left
+# behind is worth nothing once its identity is forgotten, and the right to delete Secrets is worth much
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, patch, delete]
+  verbs: [get, create, patch]
 # whether the MinIO Operator has rolled the mount out
 - apiGroups: [apps]
   resources: [statefulsets]
@@ -78,12 +79,12 @@
 {{- define "kes-operator.leaseRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, create, update, patch]
+  verbs: [get, create, update]
 {{- end }}
 
 {{- /* Whether a volume can grow is said by its StorageClass, which has no namespace. */}}
 {{- define "kes-operator.storageClassRules" -}}
 - apiGroups: [storage.k8s.io]
   resources: [storageclasses]
-  verbs: [get, list]
+  verbs: [get]
 {{- end }}

@@ -15,7 +15,7 @@ pub(crate) mod validate;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::events::EventType;
+use kube::{ResourceExt, runtime::events::EventType};
 
 use self::{
     contents::Contents,
@@ -27,8 +27,11 @@ use self::{
     report::{News, Outcome},
     validate::Wanted,
 };
-use super::{Context, rule::Rule, tenant};
-use crate::{api, crd::KesCluster};
+use super::{Context, metrics::PassResult, rule::Rule, tenant};
+use crate::{
+    api,
+    crd::{KesCluster, TenantPhase},
+};
 
 /// Which step failed. The name of the step becomes the reason.
 #[derive(Debug, thiserror::Error)]
@@ -43,13 +46,24 @@ pub(crate) enum Error {
     Record(#[from] record::Error),
 }
 
+/// How a pass ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Reached {
+    /// When the next one is due; without it, when something changes.
+    pub(crate) next: Option<Duration>,
+    pub(crate) result: PassResult,
+}
+
 /// One pass over the cluster that `trigger` names.
 ///
 /// # Errors
 /// When the API server refuses or does not answer; the caller tries again, more slowly each time.
-pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result<Option<Duration>, Error> {
+pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result<Reached, Error> {
     // read anew: a cache may be older than the bootstrap record in the status
-    let Some(mut record) = Record::read(&context.client, trigger).await? else { return Ok(None) };
+    let Some(mut record) = Record::read(&context.client, trigger).await? else {
+        context.metrics.forget(&trigger.namespace().unwrap_or_default(), &trigger.name_any());
+        return Ok(Reached { next: None, result: PassResult::Settled });
+    };
     let seen = observe::observe(&context.client, record.cluster()).await?;
     let wanted = validate::validate(record.cluster(), &context.defaults);
     let outcome = match &wanted {
@@ -67,7 +81,17 @@ pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result
         context.tell(record.cluster(), news).await;
     }
     record.write(status).await?;
-    Ok(Some(report::next(record.status(), rule.as_ref(), now)))
+    measure(context, &record);
+    let next = Some(report::next(record.status(), rule.as_ref(), now));
+    Ok(Reached { next, result: report::result(record.status(), rule.as_ref()) })
+}
+
+fn measure(context: &Context, record: &Record) {
+    let (cluster, status) = (record.cluster(), record.status());
+    let ready = status.conditions.iter().any(|found| found.type_ == "Ready" && found.status == "True");
+    let verified = status.tenants.iter().filter(|tenant| tenant.phase == TenantPhase::Verified).count();
+    let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+    context.metrics.cluster(&namespace, &name, ready, verified, status.tenants.len() - verified);
 }
 
 /// Nothing is written; what was known about the tenants stays known.

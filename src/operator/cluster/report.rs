@@ -11,6 +11,7 @@ use crate::{
     crd::{KesClusterStatus, TenantPhase, TenantStatus},
     operator::{
         condition::{self, Statement},
+        metrics::PassResult,
         names,
         rule::Rule,
     },
@@ -208,6 +209,17 @@ pub(crate) fn news(old: &KesClusterStatus, new: &KesClusterStatus) -> Vec<News> 
 fn is_alarming(condition: &Condition) -> bool {
     let expected = ["Bootstrapping", "Paused"].contains(&condition.reason.as_str());
     condition.status != "True" && !expected && !condition.reason.starts_with("Waiting")
+}
+
+/// How the pass ended, for the metrics.
+pub(crate) fn result(status: &KesClusterStatus, rule: Option<&Rule>) -> PassResult {
+    let is_progressing =
+        status.conditions.iter().any(|found| found.type_ == "Progressing" && found.status == "True");
+    match rule {
+        Some(rule) if !rule.is_wait() => PassResult::Refused,
+        _ if is_progressing => PassResult::Waiting,
+        _ => PassResult::Settled,
+    }
 }
 
 /// When to look again.

@@ -12,37 +12,48 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::observe;
-use crate::operator::controller;
+use crate::operator::{controller, metrics::Metrics};
 
 /// How often it is asked whether Tenants exist at all, and the pause after a broken watch.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// One item per Tenant whose spec changed, appeared or went. The MinIO Operator writes some statuses every five
 /// seconds (minio-wiring §9, pitfall 5), so a change without a new generation is none.
-pub(crate) fn watch(client: Client, stop: CancellationToken) -> impl Stream<Item = ()> + Send + 'static {
+pub(crate) fn watch(
+    client: Client,
+    namespace: Option<String>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> impl Stream<Item = ()> + Send + 'static {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
             () = sender.closed() => {}
-            () = follow(&client, &sender) => {}
+            () = follow(&client, namespace.as_deref(), &metrics, &sender) => {}
         }
     });
     controller::ticks(receiver)
 }
 
-async fn follow(client: &Client, sender: &mpsc::Sender<()>) {
+async fn follow(client: &Client, namespace: Option<&str>, metrics: &Metrics, sender: &mpsc::Sender<()>) {
     loop {
         if observe::is_installed(client).await.unwrap_or(false) {
-            follow_once(client, sender).await;
+            follow_once(client, namespace, sender).await;
+            metrics.watch_broke();
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
 /// Follows until the watch breaks, as it does when the CRD goes.
-async fn follow_once(client: &Client, sender: &mpsc::Sender<()>) {
-    let tenants: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client.clone(), &observe::resource());
+async fn follow_once(client: &Client, namespace: Option<&str>, sender: &mpsc::Sender<()>) {
+    let resource = observe::resource();
+    let tenants: Api<PartialObjectMeta<DynamicObject>> = match namespace {
+        None => Api::all_with(client.clone(), &resource),
+        // an operator for some namespaces may look at no others; Tenants elsewhere are seen when a pass looks
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+    };
     let mut generations: HashMap<String, Option<i64>> = HashMap::new();
     let stream = watcher(tenants, watcher::Config::default()).touched_objects();
     let mut stream = std::pin::pin!(stream);
