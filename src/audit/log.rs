@@ -195,7 +195,9 @@ impl Shared {
             let count = std::mem::take(&mut state.lines);
             let urgent = std::mem::take(&mut state.urgent);
             drop(state);
-            match sink.write(&lines) {
+            let written =
+                sink.write(&lines).and_then(|()| if urgent.is_empty() { Ok(()) } else { sink.sync() });
+            match written {
                 Ok(()) => {
                     self.events.fetch_add(count, Ordering::Relaxed);
                     // one who no longer waits needs no answer
@@ -254,6 +256,31 @@ mod tests {
             let _ = self.0.recv();
             Ok(())
         }
+    }
+
+    /// Notes what is asked of it.
+    struct Noting(mpsc::Sender<&'static str>);
+
+    impl Sink for Noting {
+        fn write(&mut self, _: &[u8]) -> io::Result<()> {
+            self.0.send("write").map_err(io::Error::other)
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.0.send("sync").map_err(io::Error::other)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_line_of_a_mutation_is_durable_before_its_answer_and_the_data_plane_waits_for_no_disk() {
+        let (send, noted) = mpsc::channel();
+        let log = AuditLog::new(Noting(send)).unwrap();
+        log.record(&event("/read"));
+        assert_eq!(noted.recv_timeout(Duration::from_secs(10)), Ok("write"));
+        log.record_now(&event("/change")).await.unwrap();
+        assert_eq!(noted.try_iter().collect::<Vec<_>>(), ["write", "sync"]);
+        drop(noted);
+        assert_eq!(log.record_now(&event("/change")).await, Err(AuditError));
     }
 
     struct Broken;

@@ -10,10 +10,12 @@
 
 mod event;
 mod feed;
+mod file;
 mod log;
 mod sink;
 
 pub use event::{Decision, Event};
 pub use feed::{Feed, Subscription, TooManyReaders};
+pub use file::{File, FileError};
 pub use log::{AuditError, AuditLog};
 pub use sink::{Sink, Stdout};

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::message::Generation,
-    audit::{AuditLog, Stdout},
+    audit::{self, AuditLog, Sink, Stdout},
     crypto::{self, MemoryLock},
     server,
     service::{Service, Setup},
@@ -136,6 +136,7 @@ impl Server {
             unseal,
             await_bootstrap,
             audit,
+            audit_file,
             generation,
             layout,
         } = server_config::resolve(flags, file, kept)?;
@@ -149,8 +150,7 @@ impl Server {
             random: Arc::new(System),
         })
         .await?;
-        let audit = if audit { AuditLog::new(Stdout) } else { Ok(AuditLog::none()) }
-            .map_err(|error| Failure::new(format!("failed to start the audit log: {error}"), ""))?;
+        let audit = audit_log(audit, audit_file.as_deref())?;
         let running =
             Running { address, health, certificate, key, service, audit, generation, memory, signals };
         running
@@ -228,6 +228,23 @@ impl Running {
 fn read(path: &Path) -> Result<ServerConfig, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::read("configuration", path, &error))?;
     server_config::parse(&text).map_err(|failure| failure.about(format!("'{}'", path.display())))
+}
+
+fn audit_log(stdout: bool, file: Option<&Path>) -> Result<AuditLog, Failure> {
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    if stdout {
+        sinks.push(Box::new(Stdout));
+    }
+    if let Some(file) = file {
+        let file = audit::File::open(file).map_err(|error| {
+            Failure::new(error.to_string(), "Correct 'log.audit_file', or make its directory writable.")
+        })?;
+        sinks.push(Box::new(file));
+    }
+    if sinks.is_empty() {
+        return Ok(AuditLog::none());
+    }
+    AuditLog::new(sinks).map_err(|error| Failure::new(format!("failed to start the audit log: {error}"), ""))
 }
 
 /// What `kes init` wrote for us; nothing when the operator made the directory.

@@ -69,7 +69,10 @@ struct Admin {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Log {
+    /// Audit records on standard output.
     audit: Option<Switch>,
+    /// Audit records in this file.
+    audit_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -98,7 +101,10 @@ pub(super) struct Resolved {
     pub(super) unseal: Unseal,
     /// Who may bootstrap an empty directory.
     pub(super) await_bootstrap: Option<Identity>,
+    /// Whether audit records go to standard output.
     pub(super) audit: bool,
+    /// The file that they go to.
+    pub(super) audit_file: Option<PathBuf>,
     /// Whose shapes are written where clients contradict each other.
     pub(super) generation: Generation,
     pub(super) layout: Layout,
@@ -173,14 +179,27 @@ pub(super) fn resolve(flags: Flags, file: Option<ServerConfig>, kept: Settings) 
         })?),
         (Some(Bootstrap::Never) | None, _) => None,
     };
-    let audit = log.audit.map_or(audit_default, |switch| switch == Switch::On);
+    let Log { audit, audit_file } = log;
+    let audit_file = audit_file.map(path).filter(|path| path != Path::new(""));
+    let audit = audit.map_or(audit_default && audit_file.is_none(), |switch| switch == Switch::On);
     let generation = compatibility.unwrap_or_default();
     let layout = match ciphertext {
         None => Layout::default(),
         Some(Ciphertext::Raw) => Layout::Raw,
         Some(Ciphertext::MessagePack) => Layout::MessagePack,
     };
-    Ok(Resolved { address, health, key, certificate, unseal, await_bootstrap, audit, generation, layout })
+    Ok(Resolved {
+        address,
+        health,
+        key,
+        certificate,
+        unseal,
+        await_bootstrap,
+        audit,
+        audit_file,
+        generation,
+        layout,
+    })
 }
 
 fn invalid(why: impl std::fmt::Display, next: impl Into<String>) -> Failure {
@@ -244,6 +263,22 @@ unseal:
             Flags { address: Some(([127, 0, 0, 1], 3).into()), key: Some("flag.key".into()), cert: None };
         let all = resolve(flags, file(), kept()).unwrap_or_else(|f| panic!("{f}"));
         assert_eq!((all.address.to_string(), all.key), ("127.0.0.1:3".into(), "flag.key".into()));
+    }
+
+    #[test]
+    fn audit_goes_to_standard_output_or_a_file_or_both_or_nowhere() {
+        for (log, want) in [
+            ("", (true, None)),
+            ("log: {audit: 'off'}", (false, None)),
+            ("log: {audit_file: /a}", (false, Some(Path::new("/a")))),
+            ("log: {audit_file: /a, audit: 'on'}", (true, Some(Path::new("/a")))),
+            ("log: {audit_file: ''}", (true, None)),
+        ] {
+            let file = parse(&format!("tls: {{key: k, cert: c}}\n{log}")).unwrap();
+            let resolved = resolve(Flags::default(), Some(file), Settings::default());
+            let resolved = resolved.unwrap_or_else(|f| panic!("{f}"));
+            assert_eq!((resolved.audit, resolved.audit_file.as_deref()), want, "{log}");
+        }
     }
 
     #[test]

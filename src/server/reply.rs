@@ -273,6 +273,27 @@ mod tests {
         assert_eq!(body(Reply::bytes_array("plaintext", [[0; 0]; 0])), "[]\n");
     }
 
+    #[tokio::test]
+    async fn a_body_in_parts_holds_its_guard_to_its_end_and_a_whole_one_does_not() {
+        use http_body_util::BodyExt as _;
+        let guard = std::sync::Arc::new(());
+        let held = || std::sync::Arc::strong_count(&guard) > 1;
+        let _whole = Reply::Empty.into_http().into_body().holding(std::sync::Arc::clone(&guard));
+        assert!(!held());
+        let parts = Reply::Stream(Box::pin(futures::stream::iter([Bytes::from("a\n"), Bytes::from("b\n")])));
+        let mut body = parts.into_http().into_body().holding(std::sync::Arc::clone(&guard));
+        for part in ["a\n", "b\n"] {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), part);
+            assert!(held());
+        }
+        assert!(body.frame().await.is_none() && !held());
+        let abandoned = Reply::Stream(Box::pin(futures::stream::pending())).into_http().into_body();
+        let abandoned = abandoned.holding(std::sync::Arc::clone(&guard));
+        assert!(held());
+        drop(abandoned);
+        assert!(!held());
+    }
+
     #[test]
     fn lines_end_with_a_newline_each_and_none_are_none() {
         assert_eq!(body(Reply::lines(["a", "<b>"]).unwrap()), "\"a\"\n\"\\u003cb\\u003e\"\n");

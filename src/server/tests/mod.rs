@@ -6,6 +6,7 @@ mod http;
 mod matrix;
 mod streams;
 mod tls;
+mod wire;
 
 use std::sync::{Arc, Mutex};
 
