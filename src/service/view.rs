@@ -150,9 +150,10 @@ impl View {
         }
     }
 
-    /// What `f` makes of each enclave, in no order.
+    /// What `f` makes of each enclave that can be read, in no order.
     pub(super) fn all<R>(&self, f: impl Fn(&EnclaveName, &Enclave) -> Option<R>) -> Vec<R> {
-        self.enclaves.load().iter().filter_map(|(name, enclave)| f(name, enclave)).collect()
+        let readable = |(name, loaded): (&_, &Loaded<Enclave>)| f(name, loaded.as_ref().ok()?);
+        self.enclaves.load().by_name.iter().filter_map(readable).collect()
     }
 
     /// Reads `key` again and replaces what depends on it.

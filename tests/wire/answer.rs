@@ -8,8 +8,15 @@ use crate::http::Response;
 pub(crate) type Answer = BTreeMap<&'static str, String>;
 
 /// Headers that a client may look at.
-const HEADERS: [&str; 7] =
-    ["accept", "allow", "content-type", "location", "retry-after", "www-authenticate", "x-content-type-options"];
+const HEADERS: [&str; 7] = [
+    "accept",
+    "allow",
+    "content-type",
+    "location",
+    "retry-after",
+    "www-authenticate",
+    "x-content-type-options",
+];
 
 /// The comparable aspects of `response`; `identities` are known by name.
 pub(crate) fn answer(response: &Response, identities: &BTreeMap<String, String>) -> Answer {
@@ -54,7 +61,12 @@ fn refusal(body: &str) -> (String, &'static str) {
         .ok()
         .and_then(|object| object.get("message").cloned());
     // v0.22.3 does not escape, so its text may be no JSON
-    let raw = || body.trim_start_matches("{\"message\":\"").trim_end_matches(['\n', '}']).trim_end_matches('"').to_owned();
+    let raw = || {
+        body.trim_start_matches("{\"message\":\"")
+            .trim_end_matches(['\n', '}'])
+            .trim_end_matches('"')
+            .to_owned()
+    };
     match parsed {
         Some(message) => (message, form),
         None => (raw(), "no valid JSON"),
@@ -72,8 +84,14 @@ fn normalise(body: &str, identities: &BTreeMap<String, String>) -> String {
         text = text.replace(identity, &format!("<{name}>"));
     }
     let data_key = text.contains("\"plaintext\":") && text.contains("\"ciphertext\":");
-    for field in ["uptime", "num_cpu", "num_cpu_used", "mem_heap_used", "mem_stack_used", "keystore_latency"] {
-        text = replace_value(&text, field, |value| value.trim_matches(|c: char| c.is_ascii_digit()).is_empty(), "<number>");
+    for field in ["uptime", "num_cpu", "num_cpu_used", "mem_heap_used", "mem_stack_used", "keystore_latency"]
+    {
+        text = replace_value(
+            &text,
+            field,
+            |value| value.trim_matches(|c: char| c.is_ascii_digit()).is_empty(),
+            "<number>",
+        );
     }
     for field in ["version", "commit"] {
         text = replace_value(&text, field, |_| true, "\"<release>\"");

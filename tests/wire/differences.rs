@@ -64,7 +64,13 @@ impl Differences {
     }
 
     /// Those aspects in which `ours` differs from `theirs` though no entry says so, as lines of a report.
-    pub(crate) fn unlisted(&self, peer: &str, request: &str, theirs: &Answer, ours: &Answer) -> Option<String> {
+    pub(crate) fn unlisted(
+        &self,
+        peer: &str,
+        request: &str,
+        theirs: &Answer,
+        ours: &Answer,
+    ) -> Option<String> {
         let mut report = String::new();
         let aspects: std::collections::BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
         for aspect in aspects {

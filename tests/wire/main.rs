@@ -44,7 +44,9 @@ fn every_difference_from_the_real_kes_has_a_reason() {
         responses.iter().map(|response| answer::answer(response, &stage.identities)).collect()
     };
     let [old, new, ours] = std::thread::scope(|scope| {
-        [Server::Old, Server::New, Server::Ours].map(|server| scope.spawn(move || answers(server))).map(|thread| thread.join().unwrap())
+        [Server::Old, Server::New, Server::Ours]
+            .map(|server| scope.spawn(move || answers(server)))
+            .map(|thread| thread.join().unwrap())
     });
 
     let differences = Differences::load();
@@ -75,5 +77,9 @@ fn every_difference_from_the_real_kes_has_a_reason() {
         let _ = writeln!(report, "{line}");
     }
     let count = report.lines().filter(|line| !line.starts_with("    ")).count();
-    assert!(report.is_empty(), "{count} of {} requests, aspect: [theirs, ours], or stale entries:\n{report}", list.len());
+    assert!(
+        report.is_empty(),
+        "{count} of {} requests, aspect: [theirs, ours], or stale entries:\n{report}",
+        list.len()
+    );
 }

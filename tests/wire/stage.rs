@@ -68,7 +68,17 @@ impl Stage {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut stage = Self { dir, identities: BTreeMap::new() };
-        stage.ours(&["identity", "new", "--ip", "127.0.0.1", "--key", "server.key", "--cert", "server.crt", "server"]);
+        stage.ours(&[
+            "identity",
+            "new",
+            "--ip",
+            "127.0.0.1",
+            "--key",
+            "server.key",
+            "--cert",
+            "server.crt",
+            "server",
+        ]);
         for who in Who::KNOWN {
             let (name, expiry) = (who.name(), if who == Who::Expired { "1s" } else { "24h" });
             let (key, cert) = (format!("{name}.key"), format!("{name}.crt"));
@@ -77,7 +87,9 @@ impl Stage {
             stage.identities.insert(String::from_utf8(identity.stdout).unwrap().trim().to_owned(), name);
         }
         let fill = |template: &str| {
-            let fill = |text: String, (identity, name): (&String, &String)| text.replace(&format!("<{name}>"), identity);
+            let fill = |text: String, (identity, name): (&String, &String)| {
+                text.replace(&format!("<{name}>"), identity)
+            };
             stage.identities.iter().fold(template.replace("<policies>", POLICIES), fill)
         };
         fs::write(stage.path().join("init.yml"), fill(INIT)).unwrap();
@@ -171,10 +183,8 @@ impl Server {
 
 /// Where a peer that `make peers` built is.
 pub(crate) fn peer(name: &str) -> PathBuf {
-    let built = std::env::var_os("PEERS_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"),
-        PathBuf::from,
-    );
+    let built = std::env::var_os("PEERS_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from);
     built.join(name)
 }
 

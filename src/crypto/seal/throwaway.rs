@@ -12,6 +12,10 @@ impl Throwaway {
     pub fn new(random: &dyn Random) -> Self {
         Self(SecretKey::generate(random))
     }
+
+    fn key(&self) -> SecretKey {
+        SecretKey::from_bytes(*self.0.expose())
+    }
 }
 
 impl SealProvider for Throwaway {
@@ -20,11 +24,11 @@ impl SealProvider for Throwaway {
     }
 
     fn wrap(&self, root: &SecretKey, cluster: &str, random: &dyn Random) -> Result<Vec<u8>, SealError> {
-        Ok(wrap_under(&self.0, root, cluster, random))
+        Ok(wrap_under(self.key(), root, cluster, random))
     }
 
     fn unwrap(&self, sealed: &[u8], cluster: &str) -> Result<SecretKey, SealError> {
-        unwrap_under(&self.0, sealed, cluster, || self.describe())
+        unwrap_under(self.key(), sealed, cluster, || self.describe())
     }
 }
 

@@ -53,7 +53,12 @@ pub(super) fn bodies(list: &mut List) {
                 list.tell(format!("body {} / {what}", short(path)), who, &target(what), body);
             }
             list.push(format!("body {} / no body", short(path)), who, &target("no body"), Body::None);
-            list.push(format!("body {} / length 0", short(path)), who, &target("length 0"), Body::Text(String::new()));
+            list.push(
+                format!("body {} / length 0", short(path)),
+                who,
+                &target("length 0"),
+                Body::Text(String::new()),
+            );
             let bytes = Body::Bytes(b"{\"a\":\"\xff\"}");
             list.push(format!("body {} / not UTF-8", short(path)), who, &target("not UTF-8"), bytes);
             let deep = format!("{}{}", r#"{"a":"#.repeat(20_000), "}".repeat(20_000));
@@ -103,9 +108,16 @@ fn valid(field: &str) -> String {
 }
 
 pub(super) fn limits(list: &mut List) {
-    for (what, size) in [("1 MiB less 1", MIB - 1), ("1 MiB", MIB), ("1 MiB and 1", MIB + 1), ("2 MiB", 2 * MIB)] {
+    for (what, size) in
+        [("1 MiB less 1", MIB - 1), ("1 MiB", MIB), ("1 MiB and 1", MIB + 1), ("2 MiB", 2 * MIB)]
+    {
         let text = "{}";
-        list.push(format!("limit {what}"), Admin, "POST /v1/key/generate/app-k", Body::Padded(size - 2, text));
+        list.push(
+            format!("limit {what}"),
+            Admin,
+            "POST /v1/key/generate/app-k",
+            Body::Padded(size - 2, text),
+        );
     }
     for (what, size) in [("1 MiB", MIB), ("1 MiB and 1", MIB + 1)] {
         let body = format!("{}{{}}", " ".repeat(size - 2));
@@ -113,11 +125,21 @@ pub(super) fn limits(list: &mut List) {
         let body = format!("{{}}{}", " ".repeat(size - 2));
         list.tell(format!("limit {what} after the value"), Admin, "POST /v1/key/generate/app-k", body);
     }
-    list.push("limit 3 MiB and nobody", Who::Unknown, "POST /v1/key/generate/app-k", Body::Padded(3 * MIB, ""));
+    list.push(
+        "limit 3 MiB and nobody",
+        Who::Unknown,
+        "POST /v1/key/generate/app-k",
+        Body::Padded(3 * MIB, ""),
+    );
     list.push("limit 3 MiB and no key", Admin, "POST /v1/key/generate/app-none", Body::Padded(3 * MIB, ""));
     let identity = r#"{"identity":"app-l"}"#;
     for (what, blanks) in [("1 KiB", 1024 - identity.len()), ("1 KiB and 1", 1025 - identity.len())] {
-        list.push(format!("limit assign {what}"), Admin, "POST /v1/policy/assign/app-p", Body::Padded(blanks, identity));
+        list.push(
+            format!("limit assign {what}"),
+            Admin,
+            "POST /v1/policy/assign/app-p",
+            Body::Padded(blanks, identity),
+        );
     }
     for (line, who) in [
         ("GET /v1/status", Admin),
@@ -132,7 +154,8 @@ pub(super) fn limits(list: &mut List) {
         list.push(id("a body"), who, line, Body::Text("{}".into()));
         list.push(id("a chunked body"), who, line, Body::Chunked("{}".into()));
     }
-    for (what, bytes) in [("4 KiB", 4 << 10), ("16 KiB", 16 << 10), ("60 KiB", 60 << 10), ("2 MiB", 2 << 20)] {
+    for (what, bytes) in [("4 KiB", 4 << 10), ("16 KiB", 16 << 10), ("60 KiB", 60 << 10), ("2 MiB", 2 << 20)]
+    {
         let header = format!("X-Long: {}\r\n", "x".repeat(bytes));
         list.push(format!("limit header of {what}"), Admin, "GET /v1/status", Body::None).headers = header;
         let line = format!("GET /v1/key/describe/{}", "x".repeat(bytes));

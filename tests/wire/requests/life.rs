@@ -31,8 +31,11 @@ pub(super) fn keys(list: &mut List) {
         list.tell(format!("key import {what}, old fields"), Admin, &format!("{target}-old"), old);
         list.tell(format!("key import {what}, new fields"), Admin, &format!("{target}-new"), new);
     }
-    for line in ["GET /v1/key/describe/", "POST /v1/key/generate/", "POST /v1/key/encrypt/", "DELETE /v1/key/delete/"] {
-        let (verb, body) = (line.rsplit('/').nth(1).unwrap(), if line.starts_with("POST") { "{}" } else { "" });
+    for line in
+        ["GET /v1/key/describe/", "POST /v1/key/generate/", "POST /v1/key/encrypt/", "DELETE /v1/key/delete/"]
+    {
+        let (verb, body) =
+            (line.rsplit('/').nth(1).unwrap(), if line.starts_with("POST") { "{}" } else { "" });
         list.tell(format!("key missing {verb}"), Admin, &format!("{line}app-none"), body);
         list.tell(format!("key missing {verb}, bad body"), Admin, &format!("{line}app-none"), "7");
     }
@@ -44,10 +47,25 @@ pub(super) fn keys(list: &mut List) {
 
 pub(super) fn ciphertexts(list: &mut List) {
     list.tell("data key", App, "POST /v1/key/generate/app-k", r#"{"context":"Y29udGV4dA=="}"#);
-    list.tell("data key decrypt", App, "POST /v1/key/decrypt/app-k", r#"{"ciphertext":"{data key}","context":""}"#);
-    list.tell("encrypt", App, "POST /v1/key/encrypt/app-k", r#"{"plaintext":"aGVsbG8=","context":"Y29udGV4dA=="}"#);
+    list.tell(
+        "data key decrypt",
+        App,
+        "POST /v1/key/decrypt/app-k",
+        r#"{"ciphertext":"{data key}","context":""}"#,
+    );
+    list.tell(
+        "encrypt",
+        App,
+        "POST /v1/key/encrypt/app-k",
+        r#"{"plaintext":"aGVsbG8=","context":"Y29udGV4dA=="}"#,
+    );
     list.tell("encrypt nothing", App, "POST /v1/key/encrypt/app-k", "{}");
-    list.tell("encrypt elsewhere", App, "POST /v1/key/encrypt/app-z", r#"{"plaintext":"aGVsbG8=","context":"Y29udGV4dA=="}"#);
+    list.tell(
+        "encrypt elsewhere",
+        App,
+        "POST /v1/key/encrypt/app-z",
+        r#"{"plaintext":"aGVsbG8=","context":"Y29udGV4dA=="}"#,
+    );
     for (what, key, ciphertext, context) in [
         ("same context", "app-k", "{encrypt}", "Y29udGV4dA=="),
         ("no context", "app-k", "{encrypt}", ""),
@@ -60,13 +78,33 @@ pub(super) fn ciphertexts(list: &mut List) {
         ("of v0.22.3", "app-k", SEALED, "e30="),
         ("of v0.22.3 by a key without algorithm", "app-u", SEALED, "e30="),
         ("of v0.22.3, other context", "app-k", SEALED, "e31="),
-        ("of v0.23.0", "app-k", "laZBRVMyNTbZIDYzMGRjZDI5NjZjNDMzNjY5MTEyNTQ0OGJiYjI1YjRmxBALOsNSBOEZ/ANngaNep7x8xAwrqMUC6vsc2AFBC6jEFXnPruIf0m9e/67XzvjQeR+4rRb7zQ==", "e30="),
-        ("raw of 2024", "app-k", "Odrzc7pJxbJaRTVHRwCksuSKpTxeQEFCQ0RFRkdISUpLTE1OT4CBgoOEhYaHiImKiw==", "e30="),
-        ("JSON of v0.19.1", "app-k", "eyJhZWFkIjoiQUVTLTI1Ni1HQ00tSE1BQy1TSEEtMjU2IiwiaWQiOiI2MzBkY2QyOTY2YzQzMzY2OTExMjU0NDhiYmIyNWI0ZiIsIml2IjoiUUVGQ1EwUkZSa2RJU1VwTFRFMU9Udz09Iiwibm9uY2UiOiJnSUdDZzRTRmhvZUlpWXFMIiwiYnl0ZXMiOiJPZHJ6YzdwSnhiSmFSVFZIUndDa3N1U0twVHhlIn0=", "e30="),
+        (
+            "of v0.23.0",
+            "app-k",
+            "laZBRVMyNTbZIDYzMGRjZDI5NjZjNDMzNjY5MTEyNTQ0OGJiYjI1YjRmxBALOsNSBOEZ/ANngaNep7x8xAwrqMUC6vsc2AFBC6jEFXnPruIf0m9e/67XzvjQeR+4rRb7zQ==",
+            "e30=",
+        ),
+        (
+            "raw of 2024",
+            "app-k",
+            "Odrzc7pJxbJaRTVHRwCksuSKpTxeQEFCQ0RFRkdISUpLTE1OT4CBgoOEhYaHiImKiw==",
+            "e30=",
+        ),
+        (
+            "JSON of v0.19.1",
+            "app-k",
+            "eyJhZWFkIjoiQUVTLTI1Ni1HQ00tSE1BQy1TSEEtMjU2IiwiaWQiOiI2MzBkY2QyOTY2YzQzMzY2OTExMjU0NDhiYmIyNWI0ZiIsIml2IjoiUUVGQ1EwUkZSa2RJU1VwTFRFMU9Udz09Iiwibm9uY2UiOiJnSUdDZzRTRmhvZUlpWXFMIiwiYnl0ZXMiOiJPZHJ6YzdwSnhiSmFSVFZIUndDa3N1U0twVHhlIn0=",
+            "e30=",
+        ),
         ("empty", "app-k", "", ""),
         ("one byte", "app-k", "lQ==", ""),
         ("43 bytes", "app-k", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==", ""),
-        ("zeros", "app-k", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", ""),
+        (
+            "zeros",
+            "app-k",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "",
+        ),
         ("JSON object", "app-k", "e30=", ""),
         ("missing key", "app-none", "{encrypt}", "Y29udGV4dA=="),
     ] {
@@ -100,29 +138,58 @@ pub(super) fn listings(list: &mut List) {
     for name in ["list-a", "list-ab", "list-b", "Xlist"] {
         list.tell(format!("list fixture {name}"), Admin, &format!("POST /v1/key/import/{name}"), IMPORT);
     }
-    for pattern in
-        ["list-*", "list-a", "list-a*", "list-", "*ist-a", "li*a", "*list", "l*t-*b", "**", "list-z*", "list-z", "?ist-a", "[l]ist-a"]
-    {
-        list.ask(format!("list {pattern}"), Admin, &format!("GET /v1/key/list/{}", pattern.replace('?', "%3f")));
+    for pattern in [
+        "list-*", "list-a", "list-a*", "list-", "*ist-a", "li*a", "*list", "l*t-*b", "**", "list-z*",
+        "list-z", "?ist-a", "[l]ist-a",
+    ] {
+        list.ask(
+            format!("list {pattern}"),
+            Admin,
+            &format!("GET /v1/key/list/{}", pattern.replace('?', "%3f")),
+        );
     }
     list.ask("list foreign", Other, "GET /v1/key/list/*?enclave=other");
-    for (kind, pattern) in [("policy", "*"), ("policy", "gl*"), ("policy", "zz*"), ("policy", "glob"), ("identity", "zz*"), ("identity", "app-i")] {
+    for (kind, pattern) in [
+        ("policy", "*"),
+        ("policy", "gl*"),
+        ("policy", "zz*"),
+        ("policy", "glob"),
+        ("identity", "zz*"),
+        ("identity", "app-i"),
+    ] {
         list.ask(format!("list {kind} {pattern}"), Admin, &format!("GET /v1/{kind}/list/{pattern}"));
     }
 }
 
 pub(super) fn policies(list: &mut List) {
-    list.tell("policy write", Admin, "POST /v1/policy/write/p-1", r#"{"allow":["/v1/status"],"deny":["/v1/api"]}"#);
+    list.tell(
+        "policy write",
+        Admin,
+        "POST /v1/policy/write/p-1",
+        r#"{"allow":["/v1/status"],"deny":["/v1/api"]}"#,
+    );
     list.ask("policy read", Admin, "GET /v1/policy/read/p-1");
     list.ask("policy describe", Admin, "GET /v1/policy/describe/p-1");
     list.tell("policy overwrite", Admin, "POST /v1/policy/write/p-1", r#"{"allow":["/v1/metrics"]}"#);
     list.ask("policy read overwritten", Admin, "GET /v1/policy/read/p-1");
-    let sdk = r#"{"Allow":["/v1/status"],"Deny":null,"Info":{"name":"","created_at":"0001-01-01T00:00:00Z"}}"#;
+    let sdk =
+        r#"{"Allow":["/v1/status"],"Deny":null,"Info":{"name":"","created_at":"0001-01-01T00:00:00Z"}}"#;
     list.tell("policy write of the old SDK", Admin, "POST /v1/policy/write/p-2", sdk);
     list.ask("policy read of the old SDK", Admin, "GET /v1/policy/read/p-2");
-    list.tell("policy write escapes", Admin, "POST /v1/policy/write/p-3", r#"{"allow":["/v1/<&>\u2028\u00e4\"*"]}"#);
+    list.tell(
+        "policy write escapes",
+        Admin,
+        "POST /v1/policy/write/p-3",
+        r#"{"allow":["/v1/<&>\u2028\u00e4\"*"]}"#,
+    );
     list.ask("policy read escapes", Admin, "GET /v1/policy/read/p-3");
-    for (what, pattern) in [("bracket", "/v1/key/["), ("range", "/v1/[z-a]"), ("backslash", "/v1/\\\\"), ("empty", ""), ("relative", "v1/status")] {
+    for (what, pattern) in [
+        ("bracket", "/v1/key/["),
+        ("range", "/v1/[z-a]"),
+        ("backslash", "/v1/\\\\"),
+        ("empty", ""),
+        ("relative", "v1/status"),
+    ] {
         let body = format!(r#"{{"deny":["{pattern}"]}}"#);
         list.tell(format!("policy write malformed {what}"), Admin, "POST /v1/policy/write/p-4", body);
     }
@@ -139,7 +206,12 @@ pub(super) fn policies(list: &mut List) {
     }
     list.ask("policy assigned", Admin, "GET /v1/identity/describe/app-x");
     list.tell("policy assign oneself", App, "POST /v1/policy/assign/app-p", r#"{"identity":"<app>"}"#);
-    list.tell("policy assign one that is not there", Admin, "POST /v1/policy/assign/p-none", r#"{"identity":"app-y"}"#);
+    list.tell(
+        "policy assign one that is not there",
+        Admin,
+        "POST /v1/policy/assign/p-none",
+        r#"{"identity":"app-y"}"#,
+    );
     list.ask("policy assigned one that is not there", Admin, "GET /v1/identity/describe/app-y");
     list.ask("policy delete", Admin, "DELETE /v1/policy/delete/p-1");
     list.ask("policy delete again", Admin, "DELETE /v1/policy/delete/p-1");
@@ -149,10 +221,33 @@ pub(super) fn policies(list: &mut List) {
 
 /// What the policy `glob` of the stage lets through.
 pub(super) fn patterns(list: &mut List) {
-    for name in ["a", "c", "m", "z", "ab", "ax", "bx", "cx", "x-end", "x-end-not", "deny", "deny-end", "any", "back*slash", "x%2f-end"] {
+    for name in [
+        "a",
+        "c",
+        "m",
+        "z",
+        "ab",
+        "ax",
+        "bx",
+        "cx",
+        "x-end",
+        "x-end-not",
+        "deny",
+        "deny-end",
+        "any",
+        "back*slash",
+        "x%2f-end",
+    ] {
         list.ask(format!("pattern describe {name}"), Glob, &format!("GET /v1/key/describe/{name}"));
     }
-    for path in ["/v1/policy/describe/any", "/v1/secret/read/any", "/v1/secret", "/v1/status", "/v1/statuses", "/v1/metrics"] {
+    for path in [
+        "/v1/policy/describe/any",
+        "/v1/secret/read/any",
+        "/v1/secret",
+        "/v1/status",
+        "/v1/statuses",
+        "/v1/metrics",
+    ] {
         list.ask(format!("pattern {path}"), Glob, &format!("GET {path}"));
     }
     list.ask("pattern with a query", Glob, "GET /v1/status?x=/../y");
@@ -177,11 +272,26 @@ pub(super) fn identities(list: &mut List) {
 }
 
 pub(super) fn secrets(list: &mut List) {
-    list.tell("secret create", App, "POST /v1/secret/create/app-s1", r#"{"bytes":"aGVsbG8=","type":"generic"}"#);
+    list.tell(
+        "secret create",
+        App,
+        "POST /v1/secret/create/app-s1",
+        r#"{"bytes":"aGVsbG8=","type":"generic"}"#,
+    );
     list.tell("secret create again", App, "POST /v1/secret/create/app-s1", r#"{"bytes":"aGVsbG8="}"#);
-    list.tell("secret create other type", App, "POST /v1/secret/create/app-s2", r#"{"bytes":"aGVsbG8=","type":"special"}"#);
+    list.tell(
+        "secret create other type",
+        App,
+        "POST /v1/secret/create/app-s2",
+        r#"{"bytes":"aGVsbG8=","type":"special"}"#,
+    );
     list.tell("secret create empty", App, "POST /v1/secret/create/app-s3", r#"{"bytes":""}"#);
-    list.tell("secret create null type", App, "POST /v1/secret/create/app-s4", r#"{"bytes":"aGVsbG8=","type":null}"#);
+    list.tell(
+        "secret create null type",
+        App,
+        "POST /v1/secret/create/app-s4",
+        r#"{"bytes":"aGVsbG8=","type":null}"#,
+    );
     for name in ["app-s1", "app-s3", "app-none"] {
         list.ask(format!("secret describe {name}"), App, &format!("GET /v1/secret/describe/{name}"));
         list.ask(format!("secret read {name}"), App, &format!("GET /v1/secret/read/{name}"));
@@ -197,7 +307,12 @@ pub(super) fn secrets(list: &mut List) {
 pub(super) fn enclaves(list: &mut List) {
     list.tell("enclave create", System, "POST /v1/enclave/create/new", r#"{"admin":"<unknown>"}"#);
     list.tell("enclave create again", System, "POST /v1/enclave/create/new", r#"{"admin":"<unknown>"}"#);
-    list.tell("enclave create for the system admin", System, "POST /v1/enclave/create/wrong", r#"{"admin":"<system>"}"#);
+    list.tell(
+        "enclave create for the system admin",
+        System,
+        "POST /v1/enclave/create/wrong",
+        r#"{"admin":"<system>"}"#,
+    );
     list.tell("enclave create for nobody", System, "POST /v1/enclave/create/wrong", r#"{"admin":""}"#);
     list.ask("enclave describe", System, "GET /v1/enclave/describe/new");
     list.ask("enclave describe missing", System, "GET /v1/enclave/describe/missing");
@@ -205,7 +320,12 @@ pub(super) fn enclaves(list: &mut List) {
     list.ask("enclave list nothing", System, "GET /v1/enclave/list/zz*");
     list.ask("enclave new create key", Unknown, "POST /v1/key/create/app-k?enclave=new");
     list.ask("enclave new describe key", Unknown, "GET /v1/key/describe/app-k?enclave=new");
-    list.tell("enclave new decrypt of another enclave", Unknown, "POST /v1/key/decrypt/app-k?enclave=new", r#"{"ciphertext":"{encrypt}","context":"Y29udGV4dA=="}"#);
+    list.tell(
+        "enclave new decrypt of another enclave",
+        Unknown,
+        "POST /v1/key/decrypt/app-k?enclave=new",
+        r#"{"ciphertext":"{encrypt}","context":"Y29udGV4dA=="}"#,
+    );
     list.ask("enclave new list keys", Unknown, "GET /v1/key/list/*?enclave=new");
     list.ask("enclave new of another admin", Admin, "GET /v1/key/describe/app-k?enclave=new");
     list.ask("enclave delete", System, "DELETE /v1/enclave/delete/new");

@@ -34,12 +34,32 @@ pub(super) fn fixtures(list: &mut List) {
     list.tell("fixture enclave", Who::System, "POST /v1/enclave/create/app-e", r#"{"admin":"app-a"}"#);
     for caller in CALLERS {
         let name = format!("app-d-{}", caller.name());
-        list.tell(format!("fixture delete {name} key"), Who::Admin, &format!("POST /v1/key/import/{name}"), IMPORT);
+        list.tell(
+            format!("fixture delete {name} key"),
+            Who::Admin,
+            &format!("POST /v1/key/import/{name}"),
+            IMPORT,
+        );
         let secret = r#"{"bytes":""}"#;
-        list.tell(format!("fixture delete {name} secret"), Who::Admin, &format!("POST /v1/secret/create/{name}"), secret);
-        list.tell(format!("fixture delete {name} policy"), Who::Admin, &format!("POST /v1/policy/write/{name}"), "{}");
+        list.tell(
+            format!("fixture delete {name} secret"),
+            Who::Admin,
+            &format!("POST /v1/secret/create/{name}"),
+            secret,
+        );
+        list.tell(
+            format!("fixture delete {name} policy"),
+            Who::Admin,
+            &format!("POST /v1/policy/write/{name}"),
+            "{}",
+        );
         let identity = format!(r#"{{"identity":"{name}"}}"#);
-        list.tell(format!("fixture delete {name} identity"), Who::Admin, "POST /v1/policy/assign/app-p", identity);
+        list.tell(
+            format!("fixture delete {name} identity"),
+            Who::Admin,
+            "POST /v1/policy/assign/app-p",
+            identity,
+        );
     }
 }
 

@@ -147,7 +147,8 @@ pub(crate) fn list() -> Vec<Request> {
 /// Sends every request of `list` to one server.
 pub(crate) fn send(list: &[Request], stage: &Stage, mut client: Client) -> Vec<Response> {
     let mut ciphertexts = BTreeMap::from([("<sealed>".to_owned(), SEALED.to_owned())]);
-    ciphertexts.extend(stage.identities.iter().map(|(identity, name)| (format!("<{name}>"), identity.clone())));
+    ciphertexts
+        .extend(stage.identities.iter().map(|(identity, name)| (format!("<{name}>"), identity.clone())));
     let answer = |request: &Request| {
         let fill = |text: &str| {
             let contains = |text: &str| text.contains('<') || text.contains('{');
@@ -158,7 +159,9 @@ pub(crate) fn send(list: &[Request], stage: &Stage, mut client: Client) -> Vec<R
             Body::None => (None, false),
             Body::Text(text) => (Some(fill(text).into_bytes()), false),
             Body::Chunked(text) => (Some(fill(text).into_bytes()), true),
-            Body::Padded(blanks, text) => (Some([&b" ".repeat(*blanks)[..], text.as_bytes()].concat()), false),
+            Body::Padded(blanks, text) => {
+                (Some([&b" ".repeat(*blanks)[..], text.as_bytes()].concat()), false)
+            }
             Body::Bytes(bytes) => (Some(bytes.to_vec()), false),
         };
         let Request { method, target, headers, .. } = request;

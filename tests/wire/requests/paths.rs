@@ -13,8 +13,14 @@ pub(super) fn methods(list: &mut List) {
                 continue;
             }
             let argument = if path.ends_with('/') { "app-method" } else { "" };
-            let body = if body.is_empty() || wrong == "HEAD" { Body::None } else { Body::Chunked(body.into()) };
-            list.push(format!("method {} {wrong}", short(path)), Admin, &format!("{wrong} {path}{argument}"), body);
+            let body =
+                if body.is_empty() || wrong == "HEAD" { Body::None } else { Body::Chunked(body.into()) };
+            list.push(
+                format!("method {} {wrong}", short(path)),
+                Admin,
+                &format!("{wrong} {path}{argument}"),
+                body,
+            );
         }
     }
     list.ask("method unknown", Admin, "BREW /v1/status");
@@ -162,7 +168,12 @@ pub(super) fn selectors(list: &mut List) {
         ("unknown", Admin, "?enclave=nowhere", ""),
         ("unknown and nobody", Who::Unknown, "?enclave=nowhere", ""),
         ("not a name", Admin, "?enclave=a.b", ""),
-        ("too long", Admin, "?enclave=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", ""),
+        (
+            "too long",
+            Admin,
+            "?enclave=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+            "",
+        ),
         ("blank", Admin, "?enclave=default%20", ""),
         ("escaped", Admin, "?enclave=%64efault", ""),
         ("twice", Admin, "?enclave=default&enclave=other", ""),
@@ -177,7 +188,8 @@ pub(super) fn selectors(list: &mut List) {
     ] {
         for path in ["/v1/status", "/v1/key/describe/app-k", "/version", "/v1/identity/self/describe"] {
             let line = format!("GET {path}{query}");
-            list.push(format!("enclave {what} {}", short(path)), who, &line, Body::None).headers = header.into();
+            list.push(format!("enclave {what} {}", short(path)), who, &line, Body::None).headers =
+                header.into();
         }
     }
     list.ask("enclave of a system call", Who::System, "GET /v1/enclave/describe/app-e?enclave=nowhere");
