@@ -86,9 +86,14 @@ impl Server {
 
     /// How `who` connects when it speaks `protocol`, `h2` or `http/1.1`.
     pub(crate) fn tls(&self, who: &PemPair, protocol: &str) -> Arc<ClientConfig> {
+        self.tls_trusting(&self.certificate, who, protocol)
+    }
+
+    /// The same with another certificate that is trusted.
+    pub(crate) fn tls_trusting(&self, certificate: &str, who: &PemPair, protocol: &str) -> Arc<ClientConfig> {
         use rustls::pki_types::{CertificateDer, PrivateKeyDer};
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
         let chain = vec![CertificateDer::from_pem_slice(who.certificate.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(who.key.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -116,6 +121,25 @@ impl Server {
             line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
         };
         (of("VmRSS:"), of("VmHWM:"))
+    }
+
+    /// Gives the server another certificate, which clients trust from now on, and returns the old one.
+    pub(crate) fn replace_certificate(&mut self, new: &PemPair) -> String {
+        self.write("server.crt", new.certificate.as_bytes());
+        self.write("server.key", new.key.as_bytes());
+        std::mem::replace(&mut self.certificate, new.certificate.clone())
+    }
+
+    /// Replaces a file of the server.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) {
+        std::fs::write(self.dir.path().join(name), content).unwrap();
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        let process = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();
     }
 
     /// Everything it logged so far.
