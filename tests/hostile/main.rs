@@ -9,6 +9,7 @@ mod crowd;
 mod files;
 mod frames;
 mod http2;
+mod leaks;
 mod reload;
 mod server;
 mod sizes;

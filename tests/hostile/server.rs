@@ -21,7 +21,7 @@ use rustls::{ClientConfig, RootCertStore, pki_types::pem::PemObject as _};
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-const UNSEAL: &str = "dzbJd+OH71qeASPi7FUrNu7LKHhLl06Ylpu0V8gfBPg=";
+pub(crate) const UNSEAL: &str = "dzbJd+OH71qeASPi7FUrNu7LKHhLl06Ylpu0V8gfBPg=";
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A running server, its data, and the admin of its only enclave.
@@ -36,16 +36,17 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_with(None, "info").await
     }
 
-    /// With at most `files` open files, if given.
-    pub(crate) async fn start_with(files: Option<u32>) -> Self {
+    /// With at most `files` open files, if given, and logs from `level` on.
+    pub(crate) async fn start_with(files: Option<u32>, level: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let admin = pki::self_signed_client("admin", DAY).unwrap();
         let (address, health) = (free_address(), free_address());
         let certificate = prepare(dir.path(), address, health, &admin).await;
         let log = std::fs::File::create(dir.path().join("server.log")).unwrap();
+        let audit = std::fs::File::create(dir.path().join("server.out")).unwrap();
         let limit = files.map_or(String::new(), |files| format!("ulimit -n {files} && "));
         let child = Command::new("sh")
             .args(["-c", &format!("{limit}exec \"$0\" server --config config.yml data")])
@@ -53,7 +54,8 @@ impl Server {
             .current_dir(dir.path())
             .env("KES_HOSTILE_UNSEAL_KEY", UNSEAL)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .env("KES_LOG", level)
+            .stdout(audit)
             .stderr(log)
             .spawn()
             .unwrap();
@@ -145,6 +147,16 @@ impl Server {
     /// Everything it logged so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()
+    }
+
+    /// Everything it wrote to standard output: its banner and the audit log.
+    pub(crate) fn output(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("server.out")).unwrap()
+    }
+
+    /// Its data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// Waits until the log has `text`.
