@@ -25,8 +25,18 @@ pub fn server_config(text: &str) -> Result<Value, String> {
     let resolved = server_config::parse(text)
         .and_then(|config| server_config::resolve(Flags::default(), Some(config), Settings::default()))
         .map_err(|failure| failure.to_string())?;
-    let Resolved { address, health, key, certificate, unseal, await_bootstrap, audit, audit_file, generation, layout } =
-        resolved;
+    let Resolved {
+        address,
+        health,
+        key,
+        certificate,
+        unseal,
+        await_bootstrap,
+        audit,
+        audit_file,
+        generation,
+        layout,
+    } = resolved;
     Ok(json!({
         "version": "v1",
         "address": address.to_string(),

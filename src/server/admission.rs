@@ -187,7 +187,8 @@ impl Guest {
         own.insert(self.number, leave);
         if own.len() > self.crowd.limits.identity {
             let oldest = own.pop_first();
-            self.crowd.ask_to_leave(&mut state, oldest.map(|(_, leave)| Leaves { whose: "one identity", leave }));
+            self.crowd
+                .ask_to_leave(&mut state, oldest.map(|(_, leave)| Leaves { whose: "one identity", leave }));
         }
     }
 }

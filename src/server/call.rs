@@ -143,7 +143,9 @@ pub(super) fn admit<'c, A: Action>(call: &'c Call<'c>) -> Result<Authorized<'c, 
             peer.was_allowed(proof.rule());
             Ok(proof)
         }
-        Ok(Err(denied)) => Err(Answer { result: Err(denied.into()), decision: Some(Err(denied)), share: None }),
+        Ok(Err(denied)) => {
+            Err(Answer { result: Err(denied.into()), decision: Some(Err(denied)), share: None })
+        }
         Err(error) => Err(Answer::error(error.to_api())),
     }
 }

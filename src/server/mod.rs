@@ -242,7 +242,8 @@ impl Server {
 fn crowd(metrics: &Metrics) -> Arc<Crowd> {
     let files = files::raise_limit();
     let total = files::connections(files, CONNECTIONS);
-    let limits = Limits { total, strangers: STRANGERS.min(total / 2), identity: (total / ONE_IDENTITY).max(1) };
+    let limits =
+        Limits { total, strangers: STRANGERS.min(total / 2), identity: (total / ONE_IDENTITY).max(1) };
     tracing::info!(
         files,
         connections = limits.total,

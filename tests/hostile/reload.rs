@@ -37,7 +37,10 @@ async fn a_new_certificate_is_used_for_new_connections_and_open_ones_go_on() {
     let after = server.tls(&server.admin, "http/1.1");
     let witness = Witness::start(&server);
     is_answered(&mut server.connect(&after).await.unwrap()).await;
-    server.connect(&server.tls_trusting(&old, &server.admin, "http/1.1")).await.expect_err("the old one is gone");
+    server
+        .connect(&server.tls_trusting(&old, &server.admin, "http/1.1"))
+        .await
+        .expect_err("the old one is gone");
 
     // half of a pair is no pair: the one in use stays
     server.write("server.crt", old.as_bytes());

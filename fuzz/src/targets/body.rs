@@ -12,8 +12,12 @@ pub(super) fn run(data: &[u8]) {
     let reference = first_value(body);
     match kind % 7 {
         0 => check::<GenerateKey>(body, reference.as_ref(), |it| vec![("context", &it.context)]),
-        1 => check::<Encrypt>(body, reference.as_ref(), |it| vec![("plaintext", &it.plaintext), ("context", &it.context)]),
-        2 => check::<Decrypt>(body, reference.as_ref(), |it| vec![("ciphertext", &it.ciphertext), ("context", &it.context)]),
+        1 => check::<Encrypt>(body, reference.as_ref(), |it| {
+            vec![("plaintext", &it.plaintext), ("context", &it.context)]
+        }),
+        2 => check::<Decrypt>(body, reference.as_ref(), |it| {
+            vec![("ciphertext", &it.ciphertext), ("context", &it.context)]
+        }),
         3 => check::<ImportKey>(body, reference.as_ref(), |it| vec![("bytes", &it.bytes), ("key", &it.key)]),
         4 => policy(body),
         5 => {

@@ -68,7 +68,9 @@ pub(super) fn run(data: &[u8]) {
 fn by_prefix(pattern: &str, path: &str) -> Option<bool> {
     match pattern.split('*').collect::<Vec<_>>()[..] {
         [exact] => Some(exact == path),
-        [prefix, ""] => Some(path.len() >= prefix.len() && path.as_bytes()[..prefix.len()] == *prefix.as_bytes()),
+        [prefix, ""] => {
+            Some(path.len() >= prefix.len() && path.as_bytes()[..prefix.len()] == *prefix.as_bytes())
+        }
         _ => None,
     }
 }

@@ -60,7 +60,13 @@ fn path(uri: &Uri) {
 }
 
 fn enclave(uri: &Uri, headers: &HeaderMap) {
-    let want = |text: &str| if text.is_empty() { Some("default".to_owned()) } else { check_name(text).is_ok().then(|| text.to_owned()) };
+    let want = |text: &str| {
+        if text.is_empty() {
+            Some("default".to_owned())
+        } else {
+            check_name(text).is_ok().then(|| text.to_owned())
+        }
+    };
     let query = uri.query().into_iter().flat_map(|query| query.split('&'));
     let named = query.filter_map(|pair| pair.strip_prefix("enclave=")).next();
     let named = named.map(|text| decode(text.replace('+', " ").as_bytes()).unwrap_or_default());

@@ -205,7 +205,9 @@ async fn rights_that_are_withdrawn_while_a_body_comes_are_not_used() {
     server.must(ADMIN, "POST", "/v1/policy/write/p", policy).await;
     server.must(ADMIN, "POST", "/v1/policy/assign/p", r#"{"identity":"app"}"#).await;
     let import = r#"{"bytes":"QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE="}"#;
-    for (path, body) in [("/v1/key/import/late", import), ("/v1/key/encrypt/there", r#"{"plaintext":"YQ=="}"#)] {
+    for (path, body) in
+        [("/v1/key/import/late", import), ("/v1/key/encrypt/there", r#"{"plaintext":"YQ=="}"#)]
+    {
         for withdrawn in [false, true] {
             let (send, receive) = tokio::sync::oneshot::channel();
             let mut asked = std::pin::pin!(server.ask_slowly("app", "POST", path, receive));

@@ -45,7 +45,11 @@ impl Running {
         Ok(identity)
     }
 
-    async fn who_sends(&self, chain: Vec<CertificateDer<'static>>, key: KeyPair) -> Result<Option<String>, String> {
+    async fn who_sends(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: KeyPair,
+    ) -> Result<Option<String>, String> {
         self.who_is(&Client { chain, key }.config(self.directory.path(), b"http/1.1")).await
     }
 }
@@ -92,7 +96,8 @@ async fn somebody_elses_certificate_without_its_key_never_lets_anybody_in() {
     let victim = Client::ed25519();
     let leaf = victim.chain[0].clone();
     let mine = key();
-    let (my_authority, my_leaf) = (authority(&mine), CertificateParams::default().self_signed(&mine).unwrap().der().clone());
+    let (my_authority, my_leaf) =
+        (authority(&mine), CertificateParams::default().self_signed(&mine).unwrap().der().clone());
     // a certificate for the victim's key that the attacker issued
     let issued = CertificateParams::default()
         .signed_by(&victim.key, &Issuer::new(ca_params(), KeyPair::try_from(mine.serialize_der()).unwrap()))
@@ -124,9 +129,15 @@ async fn somebody_elses_certificate_without_its_key_never_lets_anybody_in() {
         let key = KeyPair::try_from(mine.serialize_der()).unwrap();
         assert_eq!(server.who_sends(chain, key).await, Ok(None), "{what}");
     }
-    assert!(server.lines.0.lock().unwrap().iter().all(|line| {
-        line["request"]["identity"].as_str() != Some(victim.identity().as_str())
-    }));
+    assert!(
+        server
+            .lines
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|line| { line["request"]["identity"].as_str() != Some(victim.identity().as_str()) })
+    );
 }
 
 #[tokio::test]

@@ -127,7 +127,9 @@ impl Client {
     }
 }
 
-pub(super) fn trusting(directory: &Path) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+pub(super) fn trusting(
+    directory: &Path,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
     use rustls::pki_types::pem::PemObject as _;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(directory.join("public.crt")).unwrap() {
