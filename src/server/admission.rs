@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -209,6 +210,14 @@ impl Drop for Guest {
     }
 }
 
+/// A peer is asked after a minute of silence, and given up after half a minute more.
+fn alive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3)
+}
+
 /// A listener with its crowd.
 pub(super) struct Door {
     listener: TcpListener,
@@ -235,6 +244,8 @@ impl Door {
                     }
                     // small answers shall not wait for company
                     let _ = stream.set_nodelay(true);
+                    // a log stream may be silent for hours; when its peer is gone its place must become free
+                    let _ = SockRef::from(&stream).set_tcp_keepalive(&alive());
                     return (stream, address, self.crowd.admit(slot));
                 }
                 Err(error) => {
