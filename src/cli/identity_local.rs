@@ -216,17 +216,31 @@ fn write_pair(pair: &PemPair, key: &Path, certificate: &Path, force: bool) -> Re
         .map_err(|error| Failure::write("certificate", certificate, &error))
 }
 
-/// Writes and syncs a file; without `force` only where none is.
+/// Writes and syncs a file; without `force` only where none is. What is in the way is replaced by a new file, not written
+/// into: it may be somebody else's, or a link to such a one, and whoever owns it would read the key.
 pub(super) fn write(path: &Path, text: &[u8], mode: u32, force: bool) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).mode(mode);
-    if force {
-        options.create(true).truncate(true);
-    } else {
-        options.create_new(true);
+    let in_the_way = path.symlink_metadata().ok().filter(|_| force);
+    match in_the_way.map(|found| found.file_type()) {
+        Some(kind) if kind.is_file() || kind.is_symlink() => {
+            let mut name = std::ffi::OsString::from(".");
+            name.push(path.file_name().unwrap_or_default());
+            name.push(format!(".{}", std::process::id()));
+            let new = path.with_file_name(name);
+            let written = create(&new, text, mode).and_then(|()| std::fs::rename(&new, path));
+            if written.is_err() {
+                let _ = std::fs::remove_file(&new);
+            }
+            written
+        }
+        // a terminal or a pipe
+        Some(_) => std::fs::write(path, text),
+        None => create(path, text, mode),
     }
-    let mut file = options.open(path)?;
-    // an overwritten file keeps its old mode otherwise
+}
+
+fn create(path: &Path, text: &[u8], mode: u32) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).mode(mode).create_new(true).open(path)?;
+    // whatever the process's mask takes away
     file.set_permissions(std::fs::Permissions::from_mode(mode))?;
     file.write_all(text)?;
     file.sync_all()
@@ -258,4 +272,29 @@ fn explain(key: &ApiKey, files: Option<(&Path, &Path)>) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overwritten_key_is_a_new_file_and_not_what_a_link_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (theirs, key) = (dir.path().join("theirs"), dir.path().join("private.key"));
+        std::fs::write(&theirs, "old").unwrap();
+        std::os::unix::fs::symlink(&theirs, &key).unwrap();
+        assert!(write(&key, b"secret", 0o600, false).is_err(), "a link is in the way");
+        write(&key, b"secret", 0o600, true).unwrap();
+        assert_eq!(std::fs::read(&theirs).unwrap(), b"old");
+        let found = key.symlink_metadata().unwrap();
+        assert!(found.is_file());
+        assert_eq!(found.permissions().mode() & 0o777, 0o600);
+
+        let open = std::fs::File::open(&key).unwrap();
+        write(&key, b"another", 0o600, true).unwrap();
+        assert_eq!(std::io::read_to_string(open).unwrap(), "secret", "who had it open reads the old one");
+        assert_eq!(std::fs::read(&key).unwrap(), b"another");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left behind");
+    }
 }

@@ -27,6 +27,7 @@ mod metric;
 mod metric_values;
 mod operator;
 mod policy;
+pub mod probe;
 mod progress;
 mod secret;
 mod server;

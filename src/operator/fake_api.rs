@@ -19,6 +19,7 @@ pub(crate) struct FakeApi(Arc<Mutex<State>>);
 struct State {
     objects: BTreeMap<String, Value>,
     writes: Vec<String>,
+    events: Vec<Value>,
     version: u64,
     refuse_writes: bool,
 }
@@ -61,6 +62,13 @@ impl FakeApi {
         self.0.lock().unwrap().refuse_writes = refuse;
     }
 
+    /// Every object by its path, and every event.
+    pub(crate) fn everything(&self) -> Vec<(String, Value)> {
+        let state = self.0.lock().unwrap();
+        let events = state.events.iter().map(|event| ("an event".to_owned(), event.clone()));
+        state.objects.clone().into_iter().chain(events).collect()
+    }
+
     /// Every write since the last call.
     pub(crate) fn writes(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap().writes)
@@ -75,9 +83,11 @@ impl FakeApi {
             return refusal(500, "InternalError");
         }
         state.writes.push(format!("{method} {path}"));
-        // events are written and forgotten
+        // no pass reads an event
         if path.contains("/events.k8s.io/") {
-            return (201, serde_json::from_slice(body).unwrap());
+            let event: Value = serde_json::from_slice(body).unwrap();
+            state.events.push(event.clone());
+            return (201, event);
         }
         let body: Value = serde_json::from_slice(body).unwrap();
         if *method == Method::POST {

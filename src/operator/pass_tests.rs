@@ -123,3 +123,36 @@ async fn a_deletion_policy_takes_effect_on_what_exists() {
     assert_eq!(seal["metadata"]["ownerReferences"][0]["kind"], "KesCluster");
     assert_eq!(world.pass().await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn no_key_material_is_written_anywhere_but_into_the_data_of_secrets() {
+    let world = World::new();
+    for _ in 0..2 {
+        world.pass().await;
+    }
+    let (mut material, mut public) = (Vec::new(), Vec::new());
+    for (path, mut object) in world.api.everything() {
+        if let Some(data) = object["data"].as_object().filter(|_| path.starts_with(SECRETS)) {
+            for (name, value) in data {
+                let text = value.as_str().unwrap().to_owned();
+                if ["tls.key", "KES_UNSEAL_KEY"].contains(&&**name) {
+                    material.push((format!("{path} {name}"), text));
+                }
+            }
+            object["data"].take();
+        }
+        public.push((path, object.to_string()));
+    }
+    assert!(material.len() >= 4, "{material:?}");
+    assert!(public.iter().any(|(path, _)| path == "an event"));
+    for (what, text) in &material {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let bytes = STANDARD.decode(text).unwrap();
+        // the content of the file, without the lines that every PEM text has
+        let inner = String::from_utf8(bytes).unwrap();
+        let inner = inner.lines().find(|line| !line.starts_with('-')).unwrap();
+        for (place, object) in &public {
+            assert!(!object.contains(text.as_str()) && !object.contains(inner), "{what} is in {place}");
+        }
+    }
+}

@@ -1,8 +1,9 @@
 //! Who may stay when there is not room for all: the door that every connection comes through.
 //!
 //! A connection is a stranger's until it was allowed something. Strangers have a small part of the room, and the oldest
-//! of them leaves when one more comes. When the room is full of known clients, the identity with most connections loses
-//! its oldest. So neither somebody without rights nor one client alone keeps others out, and memory is bounded.
+//! of them leaves when one more comes; so it is with each identity. When the room is full all the same, the identity with
+//! most connections loses its oldest. So neither somebody without rights nor one client alone keeps others out, and
+//! memory is bounded.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -36,6 +38,8 @@ pub(super) struct Limits {
     pub(super) total: usize,
     /// Of those that were allowed nothing yet.
     pub(super) strangers: usize,
+    /// Of one identity.
+    pub(super) identity: usize,
 }
 
 /// Everybody who is connected through one listener.
@@ -179,8 +183,13 @@ impl Guest {
         }
         let mut state = self.crowd.lock();
         // absent when it was asked to leave meanwhile
-        if let Some(leave) = state.strangers.remove(&self.number) {
-            state.known.entry(identity.clone()).or_default().insert(self.number, leave);
+        let Some(leave) = state.strangers.remove(&self.number) else { return };
+        let own = state.known.entry(identity.clone()).or_default();
+        own.insert(self.number, leave);
+        if own.len() > self.crowd.limits.identity {
+            let oldest = own.pop_first();
+            self.crowd
+                .ask_to_leave(&mut state, oldest.map(|(_, leave)| Leaves { whose: "one identity", leave }));
         }
     }
 }
@@ -199,6 +208,14 @@ impl Drop for Guest {
             }
         }
     }
+}
+
+/// A peer is asked after a minute of silence, and given up after half a minute more.
+fn alive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3)
 }
 
 /// A listener with its crowd.
@@ -227,6 +244,8 @@ impl Door {
                     }
                     // small answers shall not wait for company
                     let _ = stream.set_nodelay(true);
+                    // a log stream may be silent for hours; when its peer is gone its place must become free
+                    let _ = SockRef::from(&stream).set_tcp_keepalive(&alive());
                     return (stream, address, self.crowd.admit(slot));
                 }
                 Err(error) => {
@@ -280,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_oldest_stranger_leaves_for_a_new_one_and_known_clients_stay() {
-        let crowd = Crowd::new(Limits { total: 100, strangers: 2 });
+        let crowd = Crowd::new(Limits { total: 100, strangers: 2, identity: 100 });
         let friends: Vec<_> = (0..10).map(|_| known(&crowd, "app")).collect();
         let strangers: Vec<_> = (0..4).map(|_| enter(&crowd)).collect();
         assert_eq!(stay(&strangers), [false, false, true, true]);
@@ -294,7 +313,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_room_costs_the_identity_with_most_connections_its_oldest() {
-        let crowd = Crowd::new(Limits { total: 16, strangers: 16 });
+        let crowd = Crowd::new(Limits { total: 16, strangers: 16, identity: 16 });
         let quiet = [known(&crowd, "quiet"), known(&crowd, "quiet")];
         let greedy: Vec<_> = (0..13).map(|_| known(&crowd, "greedy")).collect();
         let late = enter(&crowd);
@@ -304,8 +323,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_identity_has_its_part_of_the_room_and_no_more() {
+        let crowd = Crowd::new(Limits { total: 100, strangers: 100, identity: 3 });
+        let greedy: Vec<_> = (0..5).map(|_| known(&crowd, "greedy")).collect();
+        assert_eq!(stay(&greedy), [false, false, true, true, true]);
+        assert_eq!(crowd.count(), (3, 0));
+    }
+
+    #[tokio::test]
     async fn whoever_was_asked_to_leave_does_not_come_back_by_being_known() {
-        let crowd = Crowd::new(Limits { total: 100, strangers: 1 });
+        let crowd = Crowd::new(Limits { total: 100, strangers: 1, identity: 100 });
         let guests = [enter(&crowd), enter(&crowd)];
         guests[0].known_as(&Identity::new("late").unwrap());
         assert_eq!(stay(&guests), [false, true]);

@@ -11,6 +11,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 
+use super::memory::{Allowance, FREE, Share};
 use crate::api::ApiError;
 
 /// A request's body before it is read.
@@ -20,6 +21,9 @@ pub(super) enum Body {
     /// Known beforehand, in tests.
     #[cfg(test)]
     Fixed(Bytes),
+    /// Comes later, in tests.
+    #[cfg(test)]
+    Awaited(tokio::sync::oneshot::Receiver<Bytes>),
 }
 
 impl Body {
@@ -30,19 +34,30 @@ impl Body {
             Self::Wire(incoming) => incoming.size_hint().lower(),
             #[cfg(test)]
             Self::Fixed(bytes) => bytes.len() as u64,
+            #[cfg(test)]
+            Self::Awaited(_) => 0,
         };
         announced > limit as u64
     }
 
-    /// Reads all of it, at most `limit` bytes. A small body is not copied.
-    pub(super) async fn read(self, limit: usize) -> Result<Bytes, ApiError> {
+    /// Reads all of it, at most `limit` bytes. A small body is not copied; a large one waits for its share of memory.
+    pub(super) async fn read(
+        self,
+        limit: usize,
+        allowance: &Allowance,
+    ) -> Result<(Bytes, Option<Share>), ApiError> {
         let mut incoming = match self {
             Self::Wire(incoming) => incoming,
             #[cfg(test)]
             Self::Fixed(bytes) if bytes.len() > limit => return Err(ApiError::BODY_TOO_LARGE),
             #[cfg(test)]
-            Self::Fixed(bytes) => return Ok(bytes),
+            Self::Fixed(bytes) => return Ok((bytes, None)),
+            #[cfg(test)]
+            Self::Awaited(bytes) => return Ok((bytes.await.unwrap_or_default(), None)),
         };
+        // nobody knows beforehand how long a body without an announced length will be
+        let expected = http_body::Body::size_hint(&incoming).exact().map_or(limit, |exact| exact as usize);
+        let mut share = None;
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
         while let Some(frame) = incoming.frame().await {
@@ -51,6 +66,9 @@ impl Body {
             if first.len() + all.len() + data.len() > limit {
                 return Err(ApiError::BODY_TOO_LARGE);
             }
+            if share.is_none() && first.len() + all.len() + data.len() > FREE {
+                share = allowance.take(expected).await;
+            }
             if first.is_empty() && all.is_empty() {
                 first = data;
             } else {
@@ -58,7 +76,7 @@ impl Body {
                 all.extend_from_slice(&data);
             }
         }
-        Ok(if all.is_empty() { first } else { all.freeze() })
+        Ok((if all.is_empty() { first } else { all.freeze() }, share))
     }
 }
 

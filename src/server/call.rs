@@ -1,13 +1,15 @@
 //! One request on its way through the checks.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, task::Poll};
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::Guest,
     body::Body,
+    memory::{Allowance, Memory, Share},
     reply::Reply,
     route::{Argument, Route},
 };
@@ -33,6 +35,11 @@ pub(super) struct Shared {
     pub(super) errors: Arc<Feed>,
     /// Cancelled when the server stops, so that endless answers end.
     pub(super) draining: CancellationToken,
+    /// For large bodies.
+    pub(super) memory: Memory,
+    /// Places for changes on their way. They run on when their client goes away, so a client's own limits do not bound
+    /// them.
+    pub(super) changes: Arc<Semaphore>,
 }
 
 /// Who is at the other end of a connection.
@@ -42,6 +49,8 @@ pub(super) struct Peer {
     pub(super) identity: Result<Identity, ApiError>,
     /// Its place among all connections; none in tests without sockets.
     pub(super) guest: Option<Guest>,
+    /// How much memory its large bodies may take.
+    pub(super) allowance: Allowance,
 }
 
 /// A request whose route is known.
@@ -56,20 +65,31 @@ pub(super) struct Call<'c> {
     pub(super) enclave: &'c EnclaveName,
 }
 
+/// A request's body.
+pub(super) struct Received {
+    pub(super) bytes: Bytes,
+    /// The memory that it takes, if it is large.
+    pub(super) share: Option<Share>,
+    /// Whether it was not there at once, so that what was known before may have changed.
+    pub(super) waited: bool,
+}
+
 /// What came of a request.
 pub(super) struct Answer {
     pub(super) result: Result<Reply, ApiError>,
     /// What authorisation said, if the request got that far.
     pub(super) decision: Option<Result<Rule, Denied>>,
+    /// The memory of a large body, until the answer has left.
+    pub(super) share: Option<Share>,
 }
 
 impl Answer {
-    pub(super) fn allowed(rule: Rule, result: Result<Reply, ApiError>) -> Self {
-        Self { result, decision: Some(Ok(rule)) }
+    pub(super) fn allowed(rule: Rule, result: Result<Reply, ApiError>, share: Option<Share>) -> Self {
+        Self { result, decision: Some(Ok(rule)), share }
     }
 
     pub(super) fn error(error: ApiError) -> Self {
-        Self { result: Err(error), decision: None }
+        Self { result: Err(error), decision: None, share: None }
     }
 }
 
@@ -86,13 +106,18 @@ impl Peer {
 
 impl Call<'_> {
     /// The body, after the argument was checked.
-    pub(super) async fn body(&self, body: Body) -> Result<Bytes, ApiError> {
+    pub(super) async fn body(&self, body: Body) -> Result<Received, ApiError> {
         match self.route.argument {
             Argument::None => {}
             Argument::Name => crate::api::name::check_name(self.argument)?,
             Argument::Pattern => check_pattern(self.argument)?,
         }
-        body.read(self.route.max_body).await
+        let mut read = std::pin::pin!(body.read(self.route.max_body, &self.peer.allowance));
+        let (waited, read) = match futures::poll!(&mut read) {
+            Poll::Ready(read) => (false, read),
+            Poll::Pending => (true, read.await),
+        };
+        read.map(|(bytes, share)| Received { bytes, share, waited })
     }
 
     /// The argument as the name that the handler wants.
@@ -118,7 +143,9 @@ pub(super) fn admit<'c, A: Action>(call: &'c Call<'c>) -> Result<Authorized<'c, 
             peer.was_allowed(proof.rule());
             Ok(proof)
         }
-        Ok(Err(denied)) => Err(Answer { result: Err(denied.into()), decision: Some(Err(denied)) }),
+        Ok(Err(denied)) => {
+            Err(Answer { result: Err(denied.into()), decision: Some(Err(denied)), share: None })
+        }
         Err(error) => Err(Answer::error(error.to_api())),
     }
 }

@@ -45,6 +45,9 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Requests that one HTTP/2 connection may have in flight. Go's servers advertise 250, and MinIO opens further connections
 /// only beyond that (contract §8.4).
 const STREAMS: u32 = 500;
+/// Bytes of requests that a connection may have sent before they are looked at; what a body holds after that is counted
+/// in `memory`.
+const UNREAD: u32 = 64 << 10;
 /// Largest request header in bytes.
 const HEADER_BYTES: usize = 16 << 10;
 
@@ -70,7 +73,8 @@ pub(super) async fn serve(
     let (_, session) = stream.get_ref();
     let identity = tls::identity(session.peer_certificates());
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    let peer = Arc::new(Peer { ip: address.ip().to_canonical(), identity, guest: Some(guest) });
+    let allowance = shared.memory.allowance();
+    let peer = Arc::new(Peer { ip: address.ip().to_canonical(), identity, guest: Some(guest), allowance });
     let ends = Ends { stop, peer: Arc::clone(&peer) };
 
     let activity = Arc::new(Activity::new());
@@ -90,6 +94,8 @@ pub(super) async fn serve(
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
             .max_header_list_size(HEADER_BYTES as u32)
+            .initial_connection_window_size(UNREAD)
+            .initial_stream_window_size(UNREAD)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20))
             .serve_connection(io, service);
@@ -108,6 +114,7 @@ pub(super) async fn serve(
             // hyper's own limit would also end connections that are idle between requests
             .header_read_timeout(None)
             .max_header_size(HEADER_BYTES)
+            .max_buf_size(UNREAD as usize)
             .serve_connection(io, service);
         watch(connection, http1::Connection::graceful_shutdown, &activity, Some(HEADER), &ends).await
     };
@@ -212,6 +219,9 @@ async fn watch<C: Future<Output = hyper::Result<()>>>(
                 return tokio::time::timeout(GOODBYE, connection).await.unwrap_or(Ok(()));
             }
             _ = look.tick() => {}
+        }
+        if ends.peer.allowance.is_overdrawn() {
+            return Ok(());
         }
         match activity.look() {
             Look::Busy => partial_since = None,
@@ -357,6 +367,7 @@ mod tests {
             ip: [127, 0, 0, 1].into(),
             identity: Err(crate::api::ApiError::NO_CERTIFICATE),
             guest: None,
+            allowance: super::super::memory::Memory::new().allowance(),
         });
         let _ = watch(connection, |_| (), activity, header_limit, &Ends { stop, peer }).await;
         began.elapsed()

@@ -31,7 +31,10 @@ pub(super) async fn serve(
     draining: CancellationToken,
     stop: CancellationToken,
 ) {
-    let mut door = Door::new(listener, Crowd::new(Limits { total: 2 * CONNECTIONS, strangers: CONNECTIONS }));
+    let mut door = Door::new(
+        listener,
+        Crowd::new(Limits { total: 2 * CONNECTIONS, strangers: CONNECTIONS, identity: 1 }),
+    );
     loop {
         let (stream, _, guest) = tokio::select! {
             accepted = door.next() => accepted,

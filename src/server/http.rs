@@ -35,9 +35,14 @@ pub(super) async fn respond(
         let _active = shared.metrics.begin();
         return run(&shared, &peer, &head, &path, &found, body, received).await;
     }
+    // Who waits here and goes away has changed nothing.
+    let Ok(place) = Arc::clone(&shared.changes).acquire_owned().await else {
+        return refusal(&ApiError::TIMEOUT);
+    };
     // A change runs to its end, and is audited, also when the client goes away: it may be durable by then.
     let path = path.into_owned();
     let task = tokio::spawn(async move {
+        let _place = place;
         let _active = shared.metrics.begin();
         match route::find(&path) {
             Some(found) => run(&shared, &peer, &head, &path, &found, body, received).await,
@@ -67,8 +72,7 @@ async fn run(
 ) -> Response<Outgoing> {
     let route = found.route;
     let selector = target::selector(&head.uri, &head.headers);
-    // policies see a route that takes an argument with its slash, as if it had been redirected there
-    let path = if path.len() < route.path.len() { route.path } else { path };
+    let path = found.policy_path(path);
     let enclave = target::enclave(&selector, &shared.default_enclave);
 
     let mut wrong_method = false;
@@ -93,7 +97,7 @@ async fn run(
     let is_within = matches!(route.handler.scope(), Scope::Enclave | Scope::Caller);
     let enclave = enclave.as_ref().ok().filter(|_| is_within);
     let outcome = Outcome { path, selector: &selector, enclave, found, received };
-    let Answer { result, decision } = answer;
+    let Answer { result, decision, share } = answer;
     let code = result.as_ref().map_or_else(ApiError::status, |_| 200);
     let audited = audit(shared, peer, &outcome, decision, code).await;
     let result = audited.and(result);
@@ -112,7 +116,7 @@ async fn run(
             }
         }
     }
-    let mut response = result.map_or_else(|error| refusal(&error), Reply::into_http);
+    let mut response = result.map_or_else(|error| refusal(&error), |reply| reply.into_http(share));
     if wrong_method {
         response.headers_mut().insert("accept", HeaderValue::from_static(route.methods[0]));
     }

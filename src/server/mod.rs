@@ -15,6 +15,8 @@ mod files;
 mod handle;
 mod health;
 mod http;
+mod memory;
+pub mod probe;
 mod reload;
 mod reply;
 mod route;
@@ -35,7 +37,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::admission::{Crowd, Door, Limits};
@@ -50,6 +52,10 @@ use crate::{
 const CONNECTIONS: usize = 10_000;
 /// Connections among them that were allowed nothing yet.
 const STRANGERS: usize = 1_000;
+/// The part of them that one identity may have.
+const ONE_IDENTITY: usize = 4;
+/// Changes on their way at once, all clients together: twice as many as may wait for the log.
+const CHANGES: usize = 8_192;
 /// How long requests in flight may take after the server was asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -165,6 +171,8 @@ impl Server {
             generation,
             errors,
             draining: CancellationToken::new(),
+            memory: memory::Memory::new(),
+            changes: Arc::new(Semaphore::new(CHANGES)),
         });
         let (acceptor, reload) = (Arc::new(config).into(), Reload::never());
         Ok(Self { listener, health, certificate, acceptor, shared, reload, shutdown })
@@ -234,7 +242,8 @@ impl Server {
 fn crowd(metrics: &Metrics) -> Arc<Crowd> {
     let files = files::raise_limit();
     let total = files::connections(files, CONNECTIONS);
-    let limits = Limits { total, strangers: STRANGERS.min(total / 2) };
+    let limits =
+        Limits { total, strangers: STRANGERS.min(total / 2), identity: (total / ONE_IDENTITY).max(1) };
     tracing::info!(
         files,
         connections = limits.total,

@@ -13,6 +13,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use serde::Serialize;
 
+use super::memory::Share;
 use crate::api::ApiError;
 
 /// The type of listings, on which clients choose their parser.
@@ -147,8 +148,8 @@ impl Reply {
         Self::Json(out)
     }
 
-    /// The response.
-    pub(super) fn into_http(self) -> Response<Outgoing> {
+    /// The response. Its body holds `share` until it has left.
+    pub(super) fn into_http(self, share: Option<Share>) -> Response<Outgoing> {
         let (kind, body) = match self {
             Self::Empty => {
                 let mut response = Response::new(Outgoing::Whole(Full::default()));
@@ -164,7 +165,7 @@ impl Reply {
             }
             Self::Metrics(text) => ("text/plain; version=0.0.4; charset=utf-8", text.into_bytes()),
         };
-        let mut response = Response::new(Outgoing::Whole(Full::new(body.into())));
+        let mut response = Response::new(Outgoing::Whole(Full::new(Share::attach(share, body))));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
@@ -278,10 +279,10 @@ mod tests {
         use http_body_util::BodyExt as _;
         let guard = std::sync::Arc::new(());
         let held = || std::sync::Arc::strong_count(&guard) > 1;
-        let _whole = Reply::Empty.into_http().into_body().holding(std::sync::Arc::clone(&guard));
+        let _whole = Reply::Empty.into_http(None).into_body().holding(std::sync::Arc::clone(&guard));
         assert!(!held());
         let parts = Reply::Stream(Box::pin(futures::stream::iter([Bytes::from("a\n"), Bytes::from("b\n")])));
-        let mut body = parts.into_http().into_body().holding(std::sync::Arc::clone(&guard));
+        let mut body = parts.into_http(None).into_body().holding(std::sync::Arc::clone(&guard));
         for part in ["a\n", "b\n"] {
             assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), part);
             assert!(held());

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 
 use super::{
     body::Body,
-    call::{Answer, Call, admit},
+    call::{Answer, Call, Received, admit},
     handle::{enclave, identity, key, log, policy, secret, system},
     reply::Reply,
 };
@@ -91,15 +91,15 @@ impl<A: Action> Handler for Now<A> {
 
     fn serve<'c>(&'static self, call: &'c Call<'c>, body: Body) -> BoxFuture<'c, Answer> {
         Box::pin(async move {
-            let proof = match admit::<A>(call) {
-                Ok(proof) => proof,
+            let (proof, body) = match received::<A>(call, body).await {
+                Ok(received) => received,
                 Err(refused) => return refused,
             };
-            let result = match call.body(body).await {
-                Ok(body) => (self.0)(call, &proof, &body),
-                Err(error) => Err(error),
+            let (result, share) = match body {
+                Ok(Received { bytes, share, .. }) => ((self.0)(call, &proof, &bytes), share),
+                Err(error) => (Err(error), None),
             };
-            Answer::allowed(proof.rule(), result)
+            Answer::allowed(proof.rule(), result, share)
         })
     }
 }
@@ -115,18 +115,32 @@ impl<A: Action> Handler for Later<A> {
 
     fn serve<'c>(&'static self, call: &'c Call<'c>, body: Body) -> BoxFuture<'c, Answer> {
         Box::pin(async move {
-            let proof = match admit::<A>(call) {
-                Ok(proof) => proof,
+            let (proof, body) = match received::<A>(call, body).await {
+                Ok(received) => received,
                 Err(refused) => return refused,
             };
             let rule = proof.rule();
-            let result = match call.body(body).await {
-                Ok(body) => (self.0)(call, proof, body).await,
-                Err(error) => Err(error),
+            let (result, share) = match body {
+                Ok(Received { bytes, share, .. }) => ((self.0)(call, proof, bytes).await, share),
+                Err(error) => (Err(error), None),
             };
-            Answer::allowed(rule, result)
+            Answer::allowed(rule, result, share)
         })
     }
+}
+
+/// Authorises and then reads the body. A body that was waited for may have taken many seconds, in which the caller's
+/// rights may have been withdrawn or its enclave made anew for others: then it is authorised again.
+async fn received<'c, A: Action>(
+    call: &'c Call<'c>,
+    body: Body,
+) -> Result<(Authorized<'c, A>, Result<Received, ApiError>), Answer> {
+    let mut proof = admit::<A>(call)?;
+    let body = call.body(body).await;
+    if body.as_ref().is_ok_and(|body| body.waited) {
+        proof = admit::<A>(call)?;
+    }
+    Ok((proof, body))
 }
 
 /// Boxes an async handler, so that the table can hold it.
@@ -226,6 +240,14 @@ pub(super) struct Found<'p> {
     pub(super) index: usize,
     pub(super) route: &'static Route,
     pub(super) argument: &'p str,
+}
+
+impl Found<'_> {
+    /// The decoded `path` as policies see it: a route that takes an argument has its slash, as if it had been redirected
+    /// there.
+    pub(super) fn policy_path<'p>(&self, path: &'p str) -> &'p str {
+        if path.len() < self.route.path.len() { self.route.path } else { path }
+    }
 }
 
 /// The route of a decoded path.

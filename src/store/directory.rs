@@ -287,7 +287,15 @@ fn lock(path: &Path) -> Result<File, DirectoryError> {
 
 fn make_private_dir(path: &Path) -> Result<(), DirectoryError> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(DirectoryError::io("create", path))
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(DirectoryError::io("create", parent))?;
+    }
+    // fails where one is already: it would be somebody else's, who would keep the rights to it
+    fs::DirBuilder::new().mode(0o700).create(path).map_err(DirectoryError::io("create", path))
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -330,6 +338,17 @@ mod tests {
         assert!(matches!(Directory::open(&path), Err(DirectoryError::InUse(_))));
         drop(open);
         Directory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_somebody_else_made_is_not_taken_over() {
+        let root = tempfile::tempdir().unwrap();
+        let (theirs, link) = (root.path().join("theirs"), root.path().join("link"));
+        make_private_dir(&theirs).unwrap();
+        assert!(make_private_dir(&theirs).is_err());
+        std::os::unix::fs::symlink(&theirs, &link).unwrap();
+        assert!(make_private_dir(&link).is_err());
+        make_private_dir(&root.path().join("some/where")).unwrap();
     }
 
     #[tokio::test]

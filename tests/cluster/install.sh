@@ -2,7 +2,7 @@
 # Installs the Debian packages that the kit and the image scripts need, and only those that are missing.
 # Safe to run again: with everything there it answers in well under a second and touches no network.
 set -euo pipefail
-packages="containerd runc containernetworking-plugins buildah nftables iptables conntrack socat ethtool ipset kmod iproute2 busybox-static jq bc openssl gcc libc6-dev"
+packages="containerd runc containernetworking-plugins buildah nftables iptables conntrack socat ethtool ipset kmod iproute2 busybox-static jq bc openssl gcc g++ libc6-dev"
 
 missing=
 for p in $packages; do

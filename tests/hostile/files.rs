@@ -6,7 +6,7 @@ use crate::server::{Server, Witness};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_low_limit_of_open_files_is_told_and_survived() {
-    let server = Server::start_with(Some(256)).await;
+    let server = Server::start_with(Some(256), "info").await;
     server.logs("open files").await;
     let witness = Witness::start(&server);
     let mut held = Vec::new();

@@ -9,6 +9,8 @@ mod crowd;
 mod files;
 mod frames;
 mod http2;
+mod leaks;
+mod reload;
 mod server;
 mod sizes;
 mod slow;

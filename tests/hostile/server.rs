@@ -21,7 +21,7 @@ use rustls::{ClientConfig, RootCertStore, pki_types::pem::PemObject as _};
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-const UNSEAL: &str = "dzbJd+OH71qeASPi7FUrNu7LKHhLl06Ylpu0V8gfBPg=";
+pub(crate) const UNSEAL: &str = "dzbJd+OH71qeASPi7FUrNu7LKHhLl06Ylpu0V8gfBPg=";
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A running server, its data, and the admin of its only enclave.
@@ -36,16 +36,17 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_with(None, "info").await
     }
 
-    /// With at most `files` open files, if given.
-    pub(crate) async fn start_with(files: Option<u32>) -> Self {
+    /// With at most `files` open files, if given, and logs from `level` on.
+    pub(crate) async fn start_with(files: Option<u32>, level: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let admin = pki::self_signed_client("admin", DAY).unwrap();
         let (address, health) = (free_address(), free_address());
         let certificate = prepare(dir.path(), address, health, &admin).await;
         let log = std::fs::File::create(dir.path().join("server.log")).unwrap();
+        let audit = std::fs::File::create(dir.path().join("server.out")).unwrap();
         let limit = files.map_or(String::new(), |files| format!("ulimit -n {files} && "));
         let child = Command::new("sh")
             .args(["-c", &format!("{limit}exec \"$0\" server --config config.yml data")])
@@ -53,7 +54,8 @@ impl Server {
             .current_dir(dir.path())
             .env("KES_HOSTILE_UNSEAL_KEY", UNSEAL)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .env("KES_LOG", level)
+            .stdout(audit)
             .stderr(log)
             .spawn()
             .unwrap();
@@ -86,9 +88,14 @@ impl Server {
 
     /// How `who` connects when it speaks `protocol`, `h2` or `http/1.1`.
     pub(crate) fn tls(&self, who: &PemPair, protocol: &str) -> Arc<ClientConfig> {
+        self.tls_trusting(&self.certificate, who, protocol)
+    }
+
+    /// The same with another certificate that is trusted.
+    pub(crate) fn tls_trusting(&self, certificate: &str, who: &PemPair, protocol: &str) -> Arc<ClientConfig> {
         use rustls::pki_types::{CertificateDer, PrivateKeyDer};
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
         let chain = vec![CertificateDer::from_pem_slice(who.certificate.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(who.key.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -118,9 +125,38 @@ impl Server {
         (of("VmRSS:"), of("VmHWM:"))
     }
 
+    /// Gives the server another certificate, which clients trust from now on, and returns the old one.
+    pub(crate) fn replace_certificate(&mut self, new: &PemPair) -> String {
+        self.write("server.crt", new.certificate.as_bytes());
+        self.write("server.key", new.key.as_bytes());
+        std::mem::replace(&mut self.certificate, new.certificate.clone())
+    }
+
+    /// Replaces a file of the server.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) {
+        std::fs::write(self.dir.path().join(name), content).unwrap();
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        let process = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();
+    }
+
     /// Everything it logged so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()
+    }
+
+    /// Everything it wrote to standard output: its banner and the audit log.
+    pub(crate) fn output(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("server.out")).unwrap()
+    }
+
+    /// Its data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// Waits until the log has `text`.

@@ -196,6 +196,40 @@ async fn a_change_is_made_and_audited_also_when_the_client_goes_away() {
     server.must(ADMIN, "GET", "/v1/key/describe/abandoned", "").await;
 }
 
+/// Otherwise whoever sends slowly keeps rights for as long as a request may take, also in a new enclave of an old name.
+#[tokio::test]
+async fn rights_that_are_withdrawn_while_a_body_comes_are_not_used() {
+    let server = Bare::new().await;
+    let policy = r#"{"allow":["/v1/key/import/*","/v1/key/encrypt/*"]}"#;
+    server.must(ADMIN, "POST", "/v1/key/create/there", "").await;
+    server.must(ADMIN, "POST", "/v1/policy/write/p", policy).await;
+    server.must(ADMIN, "POST", "/v1/policy/assign/p", r#"{"identity":"app"}"#).await;
+    let import = r#"{"bytes":"QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE="}"#;
+    for (path, body) in
+        [("/v1/key/import/late", import), ("/v1/key/encrypt/there", r#"{"plaintext":"YQ=="}"#)]
+    {
+        for withdrawn in [false, true] {
+            let (send, receive) = tokio::sync::oneshot::channel();
+            let mut asked = std::pin::pin!(server.ask_slowly("app", "POST", path, receive));
+            // a change is in a task of its own, which must have been let in before
+            while server.shared.changes.available_permits() == 100 && path.contains("import") {
+                assert!(futures::poll!(&mut asked).is_pending());
+                tokio::task::yield_now().await;
+            }
+            assert!(futures::poll!(&mut asked).is_pending());
+            tokio::task::yield_now().await;
+            if withdrawn {
+                server.must(ADMIN, "DELETE", "/v1/identity/delete/app", "").await;
+            }
+            send.send(bytes::Bytes::from(body)).unwrap();
+            let got = asked.await;
+            assert_eq!(got.is(&ApiError::NOT_ALLOWED), withdrawn, "{path}: {}", got.body);
+            server.must(ADMIN, "POST", "/v1/policy/assign/p", r#"{"identity":"app"}"#).await;
+        }
+        assert_eq!(server.ask(ADMIN, "GET", "/v1/key/describe/late", "").await.status, 200);
+    }
+}
+
 #[tokio::test]
 async fn no_secret_reaches_the_audit_log() {
     let server = Bare::new().await;

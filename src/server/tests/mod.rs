@@ -3,6 +3,7 @@
 mod enclaves;
 mod endpoints;
 mod http;
+mod identity;
 mod matrix;
 mod streams;
 mod tls;
@@ -13,12 +14,14 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http_body_util::BodyExt as _;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     body::Body,
     call::{Peer, Shared},
     http::respond,
+    memory::Memory,
     metrics,
     reply::Outgoing,
 };
@@ -100,6 +103,8 @@ impl Bare {
             generation: Generation::default(),
             errors: Arc::default(),
             draining: CancellationToken::new(),
+            memory: Memory::new(),
+            changes: Arc::new(Semaphore::new(100)),
         };
         Self { shared: Arc::new(shared), lines, _directory: directory }
     }
@@ -115,9 +120,23 @@ impl Bare {
         path: &str,
         body: &str,
     ) -> Got {
-        let request = ::http::Request::builder().method(method).uri(path).body(()).unwrap();
-        let peer = Arc::new(Peer { ip: [127, 0, 0, 1].into(), identity, guest: None });
         let body = Body::Fixed(Bytes::copy_from_slice(body.as_bytes()));
+        self.send(identity, method, path, body).await
+    }
+
+    /// As [`Self::ask`], with a body that comes when somebody sends it.
+    async fn ask_slowly(&self, who: &str, method: &str, path: &str, body: oneshot::Receiver<Bytes>) -> Got {
+        self.send(Ok(id(who)), method, path, Body::Awaited(body)).await
+    }
+
+    async fn send(&self, identity: Result<Identity, ApiError>, method: &str, path: &str, body: Body) -> Got {
+        let request = ::http::Request::builder().method(method).uri(path).body(()).unwrap();
+        let peer = Arc::new(Peer {
+            ip: [127, 0, 0, 1].into(),
+            identity,
+            guest: None,
+            allowance: self.shared.memory.allowance(),
+        });
         let response = respond(Arc::clone(&self.shared), peer, request.into_parts().0, body).await;
         let (head, body) = response.into_parts();
         let mut got = Got {

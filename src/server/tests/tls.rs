@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::service;
+use super::{Lines, service};
 use crate::{
     api::{Identity, message::Generation},
     audit::AuditLog,
@@ -31,12 +31,13 @@ use crate::{
     server::{Error, Options, Server, metrics},
 };
 
-struct Running {
-    address: std::net::SocketAddr,
+pub(super) struct Running {
+    pub(super) address: std::net::SocketAddr,
     health: std::net::SocketAddr,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<()>,
-    directory: tempfile::TempDir,
+    pub(super) directory: tempfile::TempDir,
+    pub(super) lines: Lines,
 }
 
 fn write_certificate(directory: &Path) {
@@ -71,32 +72,35 @@ async fn options(directory: &Path, shutdown: oneshot::Receiver<()>) -> Options {
     }
 }
 
-async fn running() -> Running {
+pub(super) async fn running() -> Running {
     let directory = tempfile::tempdir().unwrap();
     write_certificate(directory.path());
     let (stop, shutdown) = oneshot::channel();
-    let server = Server::bind(options(directory.path(), shutdown).await).await.unwrap();
+    let lines = Lines::default();
+    let audit = AuditLog::new(lines.clone()).unwrap();
+    let options = Options { audit, ..options(directory.path(), shutdown).await };
+    let server = Server::bind(options).await.unwrap();
     let (address, health) = (server.address().unwrap(), server.health_address().unwrap());
-    Running { address, health, stop, ended: tokio::spawn(server.serve()), directory }
+    Running { address, health, stop, ended: tokio::spawn(server.serve()), directory, lines }
 }
 
 /// A client's certificate, chain first, and its key.
-struct Client {
-    chain: Vec<CertificateDer<'static>>,
-    key: KeyPair,
+pub(super) struct Client {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: KeyPair,
 }
 
 impl Client {
-    fn new(key: KeyPair) -> Self {
+    pub(super) fn new(key: KeyPair) -> Self {
         let certificate = CertificateParams::default().self_signed(&key).unwrap();
         Self { chain: vec![certificate.der().clone()], key }
     }
 
-    fn ed25519() -> Self {
+    pub(super) fn ed25519() -> Self {
         Self::new(KeyPair::generate_for(&PKCS_ED25519).unwrap())
     }
 
-    fn identity(&self) -> Identity {
+    pub(super) fn identity(&self) -> Identity {
         identity_of_spki(&rcgen::PublicKeyData::subject_public_key_info(&self.key))
     }
 
@@ -105,7 +109,7 @@ impl Client {
         CertifiedKey::new(self.chain.clone(), aws_lc_rs::sign::any_supported_type(&key).unwrap())
     }
 
-    fn config(&self, directory: &Path, alpn: &[u8]) -> Arc<ClientConfig> {
+    pub(super) fn config(&self, directory: &Path, alpn: &[u8]) -> Arc<ClientConfig> {
         #[derive(Debug)]
         struct Always(Arc<CertifiedKey>);
         impl ResolvesClientCert for Always {
@@ -123,7 +127,9 @@ impl Client {
     }
 }
 
-fn trusting(directory: &Path) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+pub(super) fn trusting(
+    directory: &Path,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
     use rustls::pki_types::pem::PemObject as _;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(directory.join("public.crt")).unwrap() {
@@ -136,13 +142,13 @@ fn trusting(directory: &Path) -> rustls::ConfigBuilder<ClientConfig, rustls::cli
 }
 
 impl Running {
-    async fn connect(&self, config: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn connect(&self, config: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(self.address).await?;
         TlsConnector::from(config).connect(ServerName::try_from("localhost").unwrap(), stream).await
     }
 
     /// One request on a connection of its own over HTTP/1.1; an error when the server refuses the handshake.
-    async fn get(&self, config: &Arc<ClientConfig>, path: &str) -> std::io::Result<String> {
+    pub(super) async fn get(&self, config: &Arc<ClientConfig>, path: &str) -> std::io::Result<String> {
         let mut stream = self.connect(Arc::clone(config)).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
@@ -175,66 +181,6 @@ async fn every_kind_of_key_is_accepted_also_self_signed_and_expired() {
         let answer = server.get(&config, "/version").await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{algorithm:?}: {answer}");
     }
-}
-
-#[tokio::test]
-async fn without_a_certificate_there_is_no_connection() {
-    let server = running().await;
-    let config = Arc::new(trusting(server.directory.path()).with_no_client_auth());
-    let error = server.get(&config, "/version").await.unwrap_err();
-    assert!(error.to_string().contains("CertificateRequired"), "{error}");
-}
-
-#[tokio::test]
-async fn somebody_elses_certificate_does_not_make_one_somebody_else() {
-    let server = running().await;
-    let victim = Client::ed25519();
-
-    // the victim's certificate with another key
-    let thief = Client { chain: victim.chain.clone(), key: KeyPair::generate_for(&PKCS_ED25519).unwrap() };
-    let config = thief.config(server.directory.path(), b"http/1.1");
-    assert!(server.get(&config, "/version").await.is_err());
-
-    // one's own authority's certificate, which signs the handshake, before the victim's leaf: KES takes the leaf
-    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-    let mut parameters = CertificateParams::default();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let mut chain = vec![parameters.self_signed(&key).unwrap().der().clone()];
-    chain.extend(victim.chain.clone());
-    let config = Client { chain, key }.config(server.directory.path(), b"http/1.1");
-    assert!(server.get(&config, "/version").await.is_err());
-}
-
-#[tokio::test]
-async fn two_leaves_are_refused_with_a_text() {
-    let server = running().await;
-    let mut client = Client::ed25519();
-    client.chain.extend(Client::ed25519().chain);
-    let answer = server.get(&client.config(server.directory.path(), b"http/1.1"), "/version").await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    assert!(answer.ends_with(r#"{"message":"too many client certificates are present"}"#), "{answer}");
-}
-
-#[tokio::test]
-async fn the_identity_survives_resumption() {
-    let server = running().await;
-    let client = Client::ed25519();
-    let config = client.config(server.directory.path(), b"http/1.1");
-    let mut kinds = Vec::new();
-    for _ in 0..3 {
-        let mut stream = server.connect(Arc::clone(&config)).await.unwrap();
-        let request =
-            "GET /v1/identity/self/describe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        // this identity is unknown, but it is one: no certificate would be a 400
-        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
-        kinds.push(stream.get_ref().1.handshake_kind().unwrap());
-    }
-    assert_eq!(kinds[0], rustls::HandshakeKind::Full);
-    assert_eq!(kinds[2], rustls::HandshakeKind::Resumed);
-    assert_eq!(client.identity().as_str().len(), 64);
 }
 
 #[tokio::test]

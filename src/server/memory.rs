@@ -1,0 +1,158 @@
+//! Memory for large bodies: how much requests and their answers may hold at once, altogether and on one connection.
+//!
+//! Small bodies, which are nearly all, cost nothing here. A larger one takes its share before more of it is read, and
+//! waits for it within the request's time limit; the share is given back when the answer has left. A connection that
+//! does not take its answers holds others' memory and is ended.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// Bytes of a body that need no share.
+pub(super) const FREE: usize = 16 << 10;
+/// Bytes of larger bodies at once, altogether.
+const ALTOGETHER: usize = 64 << 20;
+/// Bytes of larger bodies at once on one connection: half a dozen of the largest.
+const PER_CONNECTION: usize = 6 << 20;
+/// How long a share may be held: as long as a request may take, and half a minute to take its answer.
+pub(super) const LONGEST: Duration = Duration::from_secs(45);
+
+/// Unit of the semaphores, whose permits are counted in 32 bits.
+const UNIT: usize = 1 << 10;
+
+/// The memory that all connections share.
+pub(super) struct Memory(Arc<Semaphore>);
+
+/// What one connection may take of it.
+pub(super) struct Allowance {
+    altogether: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+    held: Arc<Mutex<Held>>,
+}
+
+/// When each share that is held was taken, the oldest first.
+#[derive(Default)]
+struct Held {
+    next: u64,
+    since: BTreeMap<u64, Instant>,
+}
+
+/// Memory that is taken until this is dropped.
+pub(super) struct Share {
+    number: u64,
+    held: Arc<Mutex<Held>>,
+    _permits: [OwnedSemaphorePermit; 2],
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(ALTOGETHER / UNIT)))
+    }
+
+    /// What a new connection may take.
+    pub(super) fn allowance(&self) -> Allowance {
+        Allowance {
+            altogether: Arc::clone(&self.0),
+            own: Arc::new(Semaphore::new(PER_CONNECTION / UNIT)),
+            held: Arc::default(),
+        }
+    }
+}
+
+impl Allowance {
+    /// Takes a share for `bytes`; waits while there is not enough. `None` for what nobody may have at once.
+    pub(super) async fn take(&self, bytes: usize) -> Option<Share> {
+        let units = u32::try_from(bytes.min(PER_CONNECTION).div_ceil(UNIT)).ok()?;
+        // one's own first: whoever waits for others holds nothing that others wait for
+        let own = Arc::clone(&self.own).acquire_many_owned(units).await.ok()?;
+        let altogether = Arc::clone(&self.altogether).acquire_many_owned(units).await.ok()?;
+        let mut held = lock(&self.held);
+        let number = held.next;
+        held.next += 1;
+        held.since.insert(number, Instant::now());
+        drop(held);
+        Some(Share { number, held: Arc::clone(&self.held), _permits: [own, altogether] })
+    }
+
+    /// Whether a share is held for longer than any well-behaved client would.
+    pub(super) fn is_overdrawn(&self) -> bool {
+        lock(&self.held).since.first_key_value().is_some_and(|(_, since)| since.elapsed() > LONGEST)
+    }
+}
+
+impl Share {
+    /// `bytes`, which hold this share for as long as anybody holds them.
+    pub(super) fn attach(share: Option<Self>, bytes: Vec<u8>) -> Bytes {
+        struct Shared(Vec<u8>, #[expect(dead_code, reason = "held, not read")] Share);
+        impl AsRef<[u8]> for Shared {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        match share {
+            None => bytes.into(),
+            Some(share) => Bytes::from_owner(Shared(bytes, share)),
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        lock(&self.held).since.remove(&self.number);
+    }
+}
+
+fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    // insertions and removals are whole
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_connection_waits_for_its_own_answers_and_all_wait_for_each_others() {
+        let memory = Memory::new();
+        let mut all = Vec::new();
+        while memory.0.available_permits() >= PER_CONNECTION / UNIT {
+            let one = memory.allowance();
+            let share = one.take(PER_CONNECTION).await.unwrap();
+            assert!(poll!(pin!(one.take(1))).is_pending(), "its own limit");
+            all.push(share);
+        }
+        let other = memory.allowance();
+        let mut waiting = pin!(other.take(PER_CONNECTION));
+        assert!(poll!(&mut waiting).is_pending(), "the limit of all");
+        all.pop();
+        assert!(poll!(&mut waiting).is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_holds_an_answer_for_too_long_is_noticed() {
+        let connection = Memory::new().allowance();
+        let share = connection.take(1 << 20).await;
+        let answer = Share::attach(share, vec![7; 10]);
+        assert_eq!(&answer[..], [7; 10]);
+        tokio::time::advance(LONGEST).await;
+        assert!(!connection.is_overdrawn());
+        let later = connection.take(1 << 20).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(connection.is_overdrawn());
+        drop(answer);
+        assert!(!connection.is_overdrawn());
+        drop(later);
+    }
+}
