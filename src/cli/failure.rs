@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path, process::ExitCode};
 
-use crate::{api, client, crypto, operator, pki, server, service, store};
+use crate::{api, client, consensus, crypto, operator, pki, server, service, store};
 
 /// A command that did not succeed.
 #[derive(Debug)]
@@ -135,6 +135,19 @@ impl From<service::Error> for Failure {
         match error {
             service::Error::Directory(error) => error.into(),
             service::Error::Seal(error) => error.into(),
+            // one half of a directory is no use without the other
+            error @ (service::Error::NoCluster(_)
+            | service::Error::Store(_)
+            | service::Error::Consensus(
+                consensus::Error::OpenLog(_) | consensus::Error::OpenRecords(_) | consensus::Error::Mixed(_),
+            )) => Self::new(
+                error.to_string(),
+                "Restore the whole directory from one volume or one backup; it is never initialised over.",
+            ),
+            error @ service::Error::Consensus(_) => Self::new(
+                error.to_string(),
+                "Look at the log lines before this one, and report it with them if it goes on.",
+            ),
             error => Self::sentence(&error.to_string()),
         }
     }

@@ -34,6 +34,8 @@ mod server;
 mod server_banner;
 mod server_config;
 mod server_dev;
+mod server_stateless;
+mod server_stateless_config;
 mod settings;
 mod status;
 mod terminal;

@@ -14,8 +14,8 @@ use super::{
     addresses,
     failure::Failure,
     server_banner::Banner,
-    server_config::{self, Flags, Resolved, ServerConfig},
-    server_dev,
+    server_config::{self, Flags, Resolved},
+    server_dev, server_stateless, server_stateless_config,
     settings::{self, Settings},
     terminal::Format,
 };
@@ -41,7 +41,8 @@ pub(super) struct Server {
     /// Address of the key API [default: what 'kes init' was told, else 0.0.0.0:7373]
     #[arg(long, value_name = "IP:PORT", value_parser = settings::address)]
     addr: Option<SocketAddr>,
-    /// Configuration file; what it says wins over what 'kes init' was told
+    /// Configuration file; what it says wins over what 'kes init' was told. Without DIR it is one of stateless KES, with
+    /// the keys at 'keystore.fs.path'
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     /// PEM file with the private key for TLS [default: what 'kes init' was told]
@@ -113,17 +114,21 @@ impl Server {
             telemetry::init().map_err(|error| Failure::sentence(&error.to_string()))?;
             return server_dev::serve(addr, &format, memory, Signals::listen()?).await;
         }
-        let Some(dir) = dir else {
-            return Err(Failure::new(
-                "no data directory specified",
-                "Name it: 'kes server DIR'; 'kes init --config init.yml DIR' makes one. For a try-out: 'kes server --dev'.",
-            ));
-        };
         telemetry::init().map_err(|error| Failure::sentence(&error.to_string()))?;
         let signals = Signals::listen()?;
-        let file = config.as_deref().map(read).transpose()?;
-        let kept = if Directory::is_initialised(&dir) { kept(&dir)? } else { Settings::default() };
         let flags = Flags { address: addr, key, cert };
+        let dir = match (dir, &config) {
+            (Some(dir), _) => dir,
+            (None, Some(config)) => {
+                let config = read(config, |text| {
+                    server_stateless_config::parse(text, &|name| std::env::var_os(name))
+                })?;
+                return server_stateless::serve(config, flags, &format, memory, signals).await;
+            }
+            (None, None) => return Err(no_directory()),
+        };
+        let file = config.as_deref().map(|path| read(path, server_config::parse)).transpose()?;
+        let kept = if Directory::is_initialised(&dir) { kept(&dir)? } else { Settings::default() };
         // a missing directory is the better answer than its missing settings
         if file.is_none() && !Directory::is_initialised(&dir) {
             Directory::read_manifest(&dir)?;
@@ -156,7 +161,8 @@ impl Server {
         running
             .serve(|address, locked| {
                 let endpoints = addresses::endpoints(address);
-                Banner { format: &format, endpoints: &endpoints, locked, development: None }.show()
+                Banner { format: &format, endpoints: &endpoints, locked, stateless: None, development: None }
+                    .show()
             })
             .await
     }
@@ -225,9 +231,16 @@ impl Running {
     }
 }
 
-fn read(path: &Path) -> Result<ServerConfig, Failure> {
+fn no_directory() -> Failure {
+    Failure::new(
+        "no data directory specified",
+        "Name it: 'kes server DIR'; 'kes init --config init.yml DIR' makes one. For a try-out: 'kes server --dev'.",
+    )
+}
+
+fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, Failure>) -> Result<T, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::read("configuration", path, &error))?;
-    server_config::parse(&text).map_err(|failure| failure.about(format!("'{}'", path.display())))
+    parse(&text).map_err(|failure| failure.about(format!("'{}'", path.display())))
 }
 
 fn audit_log(stdout: bool, file: Option<&Path>) -> Result<AuditLog, Failure> {

@@ -10,6 +10,8 @@ pub(super) struct Banner<'a> {
     pub(super) endpoints: &'a [String],
     /// Whether secret memory is locked.
     pub(super) locked: bool,
+    /// Key store and admin of a server that is told everything by its configuration.
+    pub(super) stateless: Option<(&'a str, &'a str)>,
     /// What only a development server has to tell.
     pub(super) development: Option<Development<'a>>,
 }
@@ -38,7 +40,7 @@ struct Json<'a> {
 
 impl Banner<'_> {
     pub(super) fn show(&self) -> String {
-        let Self { format, endpoints, locked, development } = *self;
+        let Self { format, endpoints, locked, stateless: _, development } = *self;
         if !format.json {
             return self.text(format.color);
         }
@@ -46,7 +48,7 @@ impl Banner<'_> {
     }
 
     fn text(&self, color: Color) -> String {
-        let Self { format: _, endpoints, locked, development } = self;
+        let Self { format: _, endpoints, locked, stateless, development } = self;
         let line = |label: &str, value: &str, more: &str| {
             // the padding comes after the colour, so that scripts find the value as a word of its own
             let padding = " ".repeat(11usize.saturating_sub(label.len()));
@@ -60,6 +62,11 @@ impl Banner<'_> {
             text += &line(if index == 0 { "Endpoints" } else { "" }, endpoint, "");
         }
         text.push('\n');
+        if let Some((keystore, admin)) = stateless {
+            text += &line("KMS", &format!("Filesystem: {keystore}"), "");
+            text += &line("Admin", admin, "");
+            text.push('\n');
+        }
         if let Some(Development { api_key, identity, system_key, certificate }) = development {
             // MinIO's scripts take the third word of the one line that says `API Key`
             text += &line("API Key", api_key, "");
@@ -112,7 +119,13 @@ mod tests {
     #[test]
     fn the_banner_has_the_layout_of_kes() {
         let endpoints = ["https://127.0.0.1:7373".to_owned(), "https://10.0.0.2:7373".to_owned()];
-        let banner = Banner { format: &PLAIN, endpoints: &endpoints, locked: true, development: None };
+        let banner = Banner {
+            format: &PLAIN,
+            endpoints: &endpoints,
+            locked: true,
+            stateless: None,
+            development: None,
+        };
         insta::assert_snapshot!(stable(&banner), @r"
         License    Apache-2.0   https://www.apache.org/licenses/LICENSE-2.0
         Version    0.0.0        linux/amd64
@@ -135,6 +148,7 @@ mod tests {
                 format: &Format { json: false, color },
                 endpoints: &endpoints,
                 locked: false,
+                stateless: None,
                 development: Some(development),
             };
             let text = banner.show();

@@ -66,7 +66,8 @@ pub(super) async fn serve(
                 certificate: &certificate.display().to_string(),
             };
             let endpoints = addresses::endpoints(address);
-            Banner { format, endpoints: &endpoints, locked, development: Some(development) }.show()
+            Banner { format, endpoints: &endpoints, locked, stateless: None, development: Some(development) }
+                .show()
         })
         .await;
     let path = directory.path().to_owned();

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! table "log"   index u64 -> MessagePack of the entry: [log id, payload]
-//! table "meta"  "vote" -> MessagePack of the vote; "purged" -> MessagePack of the last purged log id
+//! table "meta"  "vote" -> MessagePack of the vote; "purged" -> MessagePack of the last purged log id;
+//!               "stamp" -> whose log it is
 //! ```
 //! `append` makes entries readable at once, from memory, and returns. The writer takes everything queued, commits
 //! it in one transaction, and only then tells openraft that it is on disk. Votes, truncations and purges go through
@@ -29,12 +30,16 @@ use openraft::{
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::oneshot;
 
-use super::types::{Entry, LogId, TypeConfig, Vote};
+use super::{
+    types::{Entry, LogId, TypeConfig, Vote},
+    whole::Halves,
+};
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const VOTE: &str = "vote";
 const PURGED: &str = "purged";
+const STAMP: &str = "stamp";
 
 /// redb's page cache in bytes; recent entries are served from memory of our own.
 const CACHE: usize = 8 << 20;
@@ -134,6 +139,41 @@ impl Log {
             .spawn(move || writer.run(&jobs))
             .map_err(|e| LogError::Read(redb::Error::Io(e)))?;
         Ok(Self { shared, queue })
+    }
+
+    /// Whose log it is; nothing before [`Self::set_stamp`].
+    pub(super) fn stamp(&self) -> Result<Option<String>, LogError> {
+        let db = self.shared.db.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(db) = db.as_ref() else { return Ok(None) };
+        let read = db.begin_read().map_err(redb::Error::from)?;
+        let meta = read.open_table(META).map_err(redb::Error::from)?;
+        let stamp = meta.get(STAMP).map_err(redb::Error::from)?;
+        Ok(stamp.map(|stamp| String::from_utf8_lossy(stamp.value()).into_owned()))
+    }
+
+    /// Writes whose log it is. Only before the first entry is on its way.
+    pub(super) fn set_stamp(&self, stamp: &str) -> Result<(), LogError> {
+        let db = self.shared.db.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(db) = db.as_ref() else { return Ok(()) };
+        let write = db.begin_write().map_err(redb::Error::from)?;
+        {
+            let mut meta = write.open_table(META).map_err(redb::Error::from)?;
+            meta.insert(STAMP, stamp.as_bytes()).map_err(redb::Error::from)?;
+        }
+        write.commit().map_err(redb::Error::from)?;
+        Ok(())
+    }
+
+    /// From where to where it reaches.
+    pub(super) fn reach(&self) -> Halves {
+        let memory = self.shared.memory();
+        let index = |id: &LogId| id.index;
+        Halves {
+            has_voted: memory.vote.is_some(),
+            purged: memory.purged.as_ref().map(index),
+            last: memory.last.as_ref().map(index),
+            ..Halves::default()
+        }
     }
 
     pub(super) fn disk(&self) -> Arc<Disk> {

@@ -10,13 +10,20 @@ mod state;
 #[cfg(test)]
 mod suite;
 mod types;
+mod whole;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use openraft::{Config, Raft, SnapshotPolicy, raft::ReadPolicy};
 
-use self::{batcher::Batcher, log::Log, network::NoPeers, state::StateMachine, types::TypeConfig};
-pub use self::{state::Observer, types::Member};
+use self::{
+    batcher::Batcher, log::Log, network::NoPeers, state::StateMachine, types::TypeConfig, whole::Halves,
+};
+pub use self::{
+    state::Observer,
+    types::Member,
+    whole::{Mismatch, Owner},
+};
 use crate::store::{Change, Outcome, Records, StoreError};
 
 /// File of the log within the data directory.
@@ -39,6 +46,9 @@ pub enum Error {
     /// The records could not be opened.
     #[error(transparent)]
     OpenRecords(#[from] StoreError),
+    /// Log and records do not belong together.
+    #[error(transparent)]
+    Mixed(#[from] Mismatch),
     /// The volume is full: the change was not made.
     #[error("no space left on the volume")]
     DiskFull,
@@ -63,12 +73,25 @@ impl Consensus {
     /// change after it was applied, in order.
     ///
     /// # Errors
-    /// When log or records cannot be opened.
-    pub async fn open(dir: &Path, member: u64, observer: Arc<dyn Observer>) -> Result<Self, Error> {
+    /// When log or records cannot be opened, or do not belong together.
+    pub async fn open(dir: &Path, owner: &Owner, observer: Arc<dyn Observer>) -> Result<Self, Error> {
         let records = Records::open(&dir.join(RECORDS_DIR))?;
         let log = Log::open(&dir.join(LOG_FILE)).map_err(Error::OpenLog)?;
         let state = StateMachine::open(records.clone(), observer)?;
-        let raft = Raft::new(member, Arc::new(config()), NoPeers, log.clone(), state)
+        let halves = Halves {
+            log_stamp: log.stamp().map_err(Error::OpenLog)?,
+            records_stamp: records.stamp()?,
+            applied: state.applied(),
+            ..log.reach()
+        };
+        whole::check(owner, &halves)?;
+        if halves.log_stamp.is_none() {
+            log.set_stamp(&owner.stamp()).map_err(Error::OpenLog)?;
+        }
+        if halves.records_stamp.is_none() {
+            records.set_stamp(&owner.stamp())?;
+        }
+        let raft = Raft::new(owner.member, Arc::new(config()), NoPeers, log.clone(), state)
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))?;
         let batcher = Batcher::start(raft.clone(), log.disk());

@@ -47,6 +47,11 @@ impl StateMachine {
         Ok(Self { records, observer, applied, has_snapshot: false })
     }
 
+    /// Index of the last applied entry.
+    pub(super) fn applied(&self) -> Option<u64> {
+        self.applied.last.map(|id| id.index)
+    }
+
     fn store(&self, changes: &[Change], applied: &Applied) -> io::Result<Vec<Outcome>> {
         let position = rmp_serde::to_vec(applied).map_err(io::Error::other)?;
         self.records.apply(changes, &position).map_err(io::Error::other)

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{EnclaveName, Identity, PolicyName, message},
     authz::Policy,
-    consensus::{Consensus, Member, Observer},
+    consensus::{Consensus, Member, Observer, Owner},
     crypto::{SealProvider, SealingKeys, SecretKey},
     store::{Change, Directory, FORMAT, Kind, Manifest, Outcome, RecordKey},
     world::System,
@@ -77,7 +77,8 @@ pub(super) async fn create(setup: &Setup, plan: Plan) -> Result<Summary, Error> 
     let manifest =
         Manifest { format: FORMAT, cluster_id: cluster_id.clone(), member_id, settings: plan.settings };
     Directory::create(&setup.dir, &manifest, async |staging: &Path| {
-        let consensus = Consensus::open(staging, member_id, Arc::new(Nobody)).await?;
+        let owner = Owner { cluster: cluster_id.clone(), member: member_id };
+        let consensus = Consensus::open(staging, &owner, Arc::new(Nobody)).await?;
         consensus.bootstrap(Member::default()).await?;
         for change in changes {
             consensus.propose(change).await?;

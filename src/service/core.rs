@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{ApiError, EnclaveName, Identity, KeyName},
     authz::Role,
-    consensus::{Consensus, Observer},
+    consensus::{Consensus, Observer, Owner},
     crypto::{Layout, SealingKeys},
     store::{Change, Directory, EnclaveId, Kind, Outcome, RecordKey},
     world::{Clock, Random},
@@ -128,7 +128,7 @@ impl Core {
         let follower = Arc::new(Follower::default());
         let consensus = Consensus::open(
             &setup.dir,
-            directory.manifest().member_id,
+            &Owner { cluster: cluster_id.clone(), member: directory.manifest().member_id },
             Arc::clone(&follower) as Arc<dyn Observer>,
         )
         .await?;

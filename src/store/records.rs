@@ -11,6 +11,7 @@ const CACHE: u64 = 64 << 20;
 /// Size at which the newest records are written out as a table, in bytes.
 const MEMTABLE: u64 = 16 << 20;
 const APPLIED: &[u8] = b"applied";
+const STAMP: &[u8] = b"stamp";
 
 /// Why the records could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -172,6 +173,23 @@ impl Records {
     /// When the volume cannot be read.
     pub fn applied(&self) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.meta.get(APPLIED).map_err(StoreError::at("read"))?.map(|value| value.to_vec()))
+    }
+
+    /// Whose records these are; nothing before [`Self::set_stamp`].
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub fn stamp(&self) -> Result<Option<String>, StoreError> {
+        let stamp = self.meta.get(STAMP).map_err(StoreError::at("read"))?;
+        Ok(stamp.map(|stamp| String::from_utf8_lossy(&stamp).into_owned()))
+    }
+
+    /// Notes whose records these are. A power cut may lose it; it is noted again at the next start.
+    ///
+    /// # Errors
+    /// When the volume cannot be written.
+    pub fn set_stamp(&self, stamp: &str) -> Result<(), StoreError> {
+        self.meta.insert(STAMP, stamp).map_err(StoreError::at("write"))
     }
 
     /// Makes everything applied so far survive a power cut. The log may be purged up to there afterwards.

@@ -172,10 +172,12 @@ pub(super) fn parse(text: &str, environment: Environment<'_>) -> Result<Stateles
     refuse_what_would_be_lost(&tls, api.unwrap_or_default())?;
     let listen = |field: &'static str, text: String| match text.as_str() {
         "" | "off" => Ok(None),
-        text => settings::address(text).map(Some).map_err(|error| invalid(error, format!("Correct '{field}'."))),
+        text => {
+            settings::address(text).map(Some).map_err(|error| invalid(error, format!("Correct '{field}'.")))
+        }
     };
-    let address = listen("address", expand("address", address)?)?
-        .unwrap_or((Ipv4Addr::UNSPECIFIED, API_PORT).into());
+    let address =
+        listen("address", expand("address", address)?)?.unwrap_or((Ipv4Addr::UNSPECIFIED, API_PORT).into());
     let health = listen("health", expand("health", health)?)?;
     let admin = expand("admin.identity", admin.identity)?;
     if admin.is_empty() {
@@ -215,7 +217,8 @@ fn directory(
     environment: Environment<'_>,
 ) -> Result<PathBuf, Failure> {
     let stores = keystore.unwrap_or_default();
-    let own = "Write 'keystore: {fs: {path: ./keys}}': the server keeps its keys there itself, sealed and durable.";
+    let own =
+        "Write 'keystore: {fs: {path: ./keys}}': the server keeps its keys there itself, sealed and durable.";
     match stores.iter().collect::<Vec<_>>().as_slice() {
         [] => Err(invalid("no keystore specified", own)),
         [(kind, fields)] if *kind == "fs" => {
@@ -392,9 +395,8 @@ keystore:
 
     #[test]
     fn a_policy_means_what_its_generation_of_kes_takes_it_for() {
-        let means = |rules: &[&str]| {
-            meant(rules.iter().map(|rule| (*rule).to_owned()).collect::<Vec<_>>().iter())
-        };
+        let means =
+            |rules: &[&str]| meant(rules.iter().map(|rule| (*rule).to_owned()).collect::<Vec<_>>().iter());
         assert_eq!(means(&["/v1/*", "/v1/status", ""]), Matching::Prefix);
         for rule in ["/v1/*/x", "/v1/key/[a-z]*", "/v1/key/?", "/v1/**"] {
             assert_eq!(means(&["/v1/*", rule]), Matching::Glob, "{rule}");
