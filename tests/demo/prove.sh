@@ -96,7 +96,7 @@ for m in "$open_marker" "$sealed_marker"; do in_pod sh -c "yes 'a line with $m i
 digest=$(in_pod sha256sum "/tmp/$sealed_marker" | cut -d' ' -f1)
 open_digest=$(in_pod sha256sum "/tmp/$open_marker" | cut -d' ' -f1)
 
-key_answers() { in_pod timeout 20 mc --json admin kms key status t $KEY | jq -e --arg k $KEY '.status == "success" and .keyId == $k and (.encryptionErr // "") == "" and (.decryptionErr // "") == ""' >/dev/null; }
+key_answers() { in_pod timeout 20 mc --json admin kms key status t $KEY | jq -e --arg k $KEY '.status == "success" and .keyId == $k and (.encryptionError // "") == "" and (.decryptionError // "") == ""' >/dev/null; }
 await 30 "MinIO's answer about the key" key_answers
 ok "the key exists: MinIO encrypts and decrypts with $KEY"
 
