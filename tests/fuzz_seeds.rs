@@ -2,7 +2,7 @@
 //!
 //! The search itself, with coverage, is `make test-fuzz`.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed step is a failed test")]
+#![expect(clippy::expect_used, reason = "a failed step is a failed test")]
 
 #[path = "../fuzz/src/targets/mod.rs"]
 mod targets;

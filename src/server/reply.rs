@@ -288,7 +288,7 @@ mod tests {
             assert!(held());
         }
         assert!(body.frame().await.is_none() && !held());
-        let abandoned = Reply::Stream(Box::pin(futures::stream::pending())).into_http().into_body();
+        let abandoned = Reply::Stream(Box::pin(futures::stream::pending())).into_http(None).into_body();
         let abandoned = abandoned.holding(std::sync::Arc::clone(&guard));
         assert!(held());
         drop(abandoned);

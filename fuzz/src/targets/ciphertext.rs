@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use kes::{
-    crypto::{Algorithm, Key, Layout, RecordAad, SecretKey, open_record, seal_record},
+    crypto::{Algorithm, Key, Layout, RecordAad, SealingKeys, SecretKey},
     world::Random,
 };
 
@@ -78,24 +78,25 @@ fn record(data: &[u8]) {
     let (chosen, rest) = split(data);
     let Ok(name) = std::str::from_utf8(&rest[..rest.len() / 3]) else { return };
     let plaintext = &rest[rest.len() / 3..];
-    let aad = RecordAad { cluster: "c", enclave: name, kind: 2, name, version: 1 };
-    let sealed = seal_record(&secret(), &aad, plaintext, &Chosen(Mutex::new(chosen.to_vec())));
-    assert_eq!(**open_record(&secret(), &aad, &sealed).expect("opens what it sealed"), *plaintext);
+    let (keys, enclave) = (SealingKeys::new(secret()), [7; 8]);
+    let aad = RecordAad { cluster: "c", enclave, kind: 2, name, version: 1 };
+    let sealed = keys.seal(&aad, plaintext, &Chosen(Mutex::new(chosen.to_vec())));
+    assert_eq!(**keys.open(&aad, &sealed).expect("opens what it sealed"), *plaintext);
     let moved = format!("{name}x");
     for other in [
         RecordAad { cluster: "d", ..aad },
-        RecordAad { enclave: &moved, ..aad },
+        RecordAad { enclave: [8; 8], ..aad },
         RecordAad { kind: 3, ..aad },
         RecordAad { name: &moved, ..aad },
         RecordAad { version: 2, ..aad },
     ] {
-        assert!(open_record(&secret(), &other, &sealed).is_err(), "{other:?}");
+        assert!(keys.open(&other, &sealed).is_err(), "{other:?}");
     }
     for bad in damaged(&sealed, chosen) {
-        assert!(open_record(&secret(), &aad, &bad).is_err());
+        assert!(keys.open(&aad, &bad).is_err());
     }
     // and what nobody sealed
-    assert!(open_record(&secret(), &aad, data).is_err());
+    assert!(keys.open(&aad, data).is_err());
 }
 
 /// `sealed` with one bit flipped, cut, and made longer, at places that `choice` names.
