@@ -49,7 +49,8 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 async fn no_secret_is_in_logs_audit_metrics_refusals_or_on_the_volume_and_names_are() {
     let server = Server::start_with(None, "debug").await;
     let client = server.client(&server.admin);
-    let secret = |n: u8| -> Vec<u8> { (0..32).map(|at| 0xa7 ^ (at * 37 + n * 11)).collect() };
+    let secret =
+        |n: u8| -> Vec<u8> { (0..32u8).map(|at| 0xa7 ^ at.wrapping_mul(37).wrapping_add(n * 11)).collect() };
     let [material, value, plaintext, context, wrong] = [1, 2, 3, 4, 5].map(secret);
 
     let key = KeyName::new("canary-key").unwrap();
