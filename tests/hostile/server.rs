@@ -226,7 +226,7 @@ async fn prepare(dir: &std::path::Path, address: SocketAddr, health: SocketAddr,
             policies: vec![],
         }],
     };
-    let seal = Arc::new(kes::crypto::seal::File::new(PathBuf::from(dir.join("unseal"))));
+    let seal = Arc::new(kes::crypto::seal::File::new(dir.join("unseal")));
     bootstrap::init(&dir.join("data"), seal, plan).await.unwrap();
     server.certificate
 }

@@ -141,8 +141,11 @@ struct Expectation {
     aspects: BTreeMap<String, Text>,
 }
 
+/// A request, and whether it was asked.
+type Asked = (String, Cell<bool>);
+
 /// `contract.yaml`: requests, and the aspects of their answers that the contract says.
-pub(crate) struct Contract(Vec<(Vec<(String, Cell<bool>)>, Answer)>);
+pub(crate) struct Contract(Vec<(Vec<Asked>, Answer)>);
 
 impl Contract {
     pub(crate) fn load() -> Self {

@@ -101,11 +101,6 @@ impl Stage {
         self.dir.path()
     }
 
-    pub(crate) fn identity(&self, who: Who) -> &str {
-        let name = who.name();
-        self.identities.iter().find(|(_, known)| **known == name).unwrap().0
-    }
-
     /// Runs our binary to its end.
     pub(crate) fn ours(&self, args: &[&str]) -> Output {
         self.run(Path::new(env!("CARGO_BIN_EXE_kes")), args)
