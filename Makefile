@@ -4,7 +4,7 @@ SHELL := bash
 export K8S_DIR ?= $(CURDIR)/target/cluster
 export PEERS_DIR ?= $(CURDIR)/target/peers
 
-.PHONY: help build test test-fast test-fuzz test-minio test-cluster render-tools wire-peers verify fix peers cluster demo demo-down demo-local bench crds image clean
+.PHONY: help build test test-fast test-fuzz test-minio test-cluster test-wire render-tools verify fix peers cluster demo demo-down demo-local bench crds image clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,15 +12,17 @@ help: ## This list
 build: ## The binary, optimised: target/release/kes
 	cargo build --release
 
-test: verify render-tools wire-peers test-fast test-fuzz test-minio test-cluster ## All tests: rules, Rust tests, fuzzing, a real MinIO, the real cluster with a real MinIO (root, Debian)
+test: verify render-tools test-fast test-fuzz test-minio test-cluster ## All tests: rules, Rust tests, fuzzing, a real MinIO, the real cluster with a real MinIO (root, Debian)
 
 render-tools: ## helm and kubectl for the tests of charts/ and config/ (without them those tests say that they skip)
 	tests/cluster/build.sh helm kubectl
 
-wire-peers: ## KES and the SDK clients for tests/wire (without them those tests say that they skip)
+test-wire: ## Half done: the same requests to KES v0.22.3, KES v0.23.0 and ours, differences compared with a list
 	tests/peers/build.sh kes kes-0.23 sdk-kes sdk-kes-go sdk-kms-go
+	KES_WIRE=1 cargo test --test wire
 
 test-minio: ## A real MinIO on our key server, without Kubernetes
+	tests/peers/build.sh minio mc
 	tests/minio/test.sh
 
 test-fast: ## Rust tests without a cluster

@@ -4,7 +4,7 @@
 # exit code 0 only if all of them held. The images must be in the nodes already (demo.sh brings them there).
 #
 # Environment: LOAD_IMAGES (how archives come into the nodes), DEMO_INSTALL (see install.sh), MINIO_* (see tests/cluster/scripts/minio-operator.sh)
-set -euo pipefail
+set -Eeuo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../.." && pwd)
 : "${KUBECONFIG:?prove.sh needs KUBECONFIG; make demo sets it}"
@@ -103,12 +103,12 @@ ok "the key exists: MinIO encrypts and decrypts with $KEY"
 # servers that were restarted together say Ready some seconds before they find each other's drives
 await 90 "MinIO to take writes" takes_writes
 await 30 "the buckets to be made" in_pod mc --quiet mb --ignore-existing t/$SEALED t/$OPEN
-in_pod mc --quiet encrypt set sse-kms $KEY t/$SEALED >/dev/null
+await 60 "the bucket to be set to sse-kms" in_pod mc --quiet encrypt set sse-kms $KEY t/$SEALED
 in_pod mc --json encrypt info t/$SEALED | grep -q "$KEY" || fail "the bucket is not set to sse-kms with $KEY" "$(in_pod mc encrypt info t/$SEALED 2>&1)"
 ok "bucket $SEALED is set to sse-kms with $KEY"
 
-in_pod mc --quiet cp "/tmp/$open_marker" t/$OPEN/object >/dev/null
-in_pod mc --quiet cp "/tmp/$sealed_marker" t/$SEALED/object >/dev/null
+await 60 "the unencrypted object to be put" in_pod mc --quiet cp "/tmp/$open_marker" t/$OPEN/object
+await 60 "the object to be put" in_pod mc --quiet cp "/tmp/$sealed_marker" t/$SEALED/object
 reads_back $SEALED/object "$digest" || fail "the object cannot be read back right after it was put"
 ok "an object is put there, and is read back the same"
 
