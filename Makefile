@@ -12,7 +12,7 @@ help: ## This list
 build: ## The binary, optimised: target/release/kes
 	cargo build --release
 
-test: verify render-tools test-fast test-fuzz test-minio test-cluster ## All tests: rules, Rust tests, fuzzing, a real MinIO, the real cluster with a real MinIO (root, Debian)
+test: verify render-tools test-fast test-minio test-cluster ## All tests: rules, Rust tests, a real MinIO, the real cluster with a real MinIO (root, Debian)
 
 render-tools: ## helm and kubectl for the tests of charts/ and config/ (without them those tests say that they skip)
 	tests/cluster/build.sh helm kubectl

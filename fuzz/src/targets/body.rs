@@ -41,6 +41,10 @@ fn check<T>(body: &[u8], reference: Option<&Value>, fields: impl Fn(&T) -> Vec<(
 where
     T: serde::de::DeserializeOwned + serde::Serialize,
 {
+    // a field that nobody asks for is skipped, also when it holds what is no text
+    if std::str::from_utf8(body).is_err() {
+        return;
+    }
     let Ok(read) = probe::body::<T>(body) else { return };
     let Some(Value::Object(object)) = reference else {
         panic!("{} is no object and was read", String::from_utf8_lossy(body));
