@@ -1,10 +1,15 @@
 //! Reading request bodies as leniently as KES: field names in any case, unknown fields and what follows the first value
 //! ignored, `null` for an object without fields (contract §0).
 
-use std::{borrow::Cow, fmt};
+use std::{
+    borrow::Cow,
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error as _, IntoDeserializer as _, MapAccess, Visitor},
@@ -14,10 +19,10 @@ use serde::{
 use super::memory::{Allowance, FREE, Share};
 use crate::api::ApiError;
 
-/// A request's body before it is read.
+/// A request's body while it is read.
 pub(super) enum Body {
     /// From a connection.
-    Wire(hyper::body::Incoming),
+    Wire(Wire),
     /// Known beforehand, in tests.
     #[cfg(test)]
     Fixed(Bytes),
@@ -26,12 +31,26 @@ pub(super) enum Body {
     Awaited(tokio::sync::oneshot::Receiver<Bytes>),
 }
 
+/// What was read of a body, and where the rest comes from.
+pub(super) struct Wire {
+    incoming: hyper::body::Incoming,
+    /// Bytes that the client announced, if it did.
+    announced: Option<u64>,
+    /// A body of one piece is not copied.
+    first: Bytes,
+    all: BytesMut,
+}
+
 impl Body {
+    pub(super) fn new(incoming: hyper::body::Incoming) -> Self {
+        let announced = http_body::Body::size_hint(&incoming).exact();
+        Self::Wire(Wire { incoming, announced, first: Bytes::new(), all: BytesMut::new() })
+    }
+
     /// Whether the client announced more than `limit` bytes.
     pub(super) fn is_announced_over(&self, limit: usize) -> bool {
-        use http_body::Body as _;
         let announced = match self {
-            Self::Wire(incoming) => incoming.size_hint().lower(),
+            Self::Wire(wire) => wire.announced.unwrap_or(0),
             #[cfg(test)]
             Self::Fixed(bytes) => bytes.len() as u64,
             #[cfg(test)]
@@ -40,14 +59,36 @@ impl Body {
         announced > limit as u64
     }
 
+    /// The body, if it is small and all of it has arrived. Otherwise what was read is kept for [`Self::read`].
+    pub(super) fn arrived(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Result<Bytes, ApiError>> {
+        match self {
+            Self::Wire(wire) => loop {
+                match ready!(wire.poll_piece(limit, cx))? {
+                    Some(data) if wire.len() + data.len() > FREE => {
+                        wire.push(data);
+                        return Poll::Pending;
+                    }
+                    Some(data) => wire.push(data),
+                    None => return Poll::Ready(Ok(wire.take())),
+                }
+            },
+            #[cfg(test)]
+            Self::Fixed(bytes) if bytes.len() > limit => Poll::Ready(Err(ApiError::BODY_TOO_LARGE)),
+            #[cfg(test)]
+            Self::Fixed(bytes) => Poll::Ready(Ok(std::mem::take(bytes))),
+            #[cfg(test)]
+            Self::Awaited(_) => Poll::Pending,
+        }
+    }
+
     /// Reads all of it, at most `limit` bytes. A small body is not copied; a large one waits for its share of memory.
     pub(super) async fn read(
         self,
         limit: usize,
         allowance: &Allowance,
     ) -> Result<(Bytes, Option<Share>), ApiError> {
-        let mut incoming = match self {
-            Self::Wire(incoming) => incoming,
+        let mut wire = match self {
+            Self::Wire(wire) => wire,
             #[cfg(test)]
             Self::Fixed(bytes) if bytes.len() > limit => return Err(ApiError::BODY_TOO_LARGE),
             #[cfg(test)]
@@ -56,27 +97,53 @@ impl Body {
             Self::Awaited(bytes) => return Ok((bytes.await.unwrap_or_default(), None)),
         };
         // nobody knows beforehand how long a body without an announced length will be
-        let expected = http_body::Body::size_hint(&incoming).exact().map_or(limit, |exact| exact as usize);
+        let expected = wire.announced.map_or(limit, |exact| exact as usize);
         let mut share = None;
-        let mut first = Bytes::new();
-        let mut all = BytesMut::new();
-        while let Some(frame) = incoming.frame().await {
-            // the client went away or broke the protocol; nobody reads the answer
-            let Ok(data) = frame.map_err(|_| ApiError::INVALID_BODY)?.into_data() else { continue };
-            if first.len() + all.len() + data.len() > limit {
-                return Err(ApiError::BODY_TOO_LARGE);
-            }
-            if share.is_none() && first.len() + all.len() + data.len() > FREE {
+        loop {
+            if share.is_none() && wire.len() > FREE {
                 share = allowance.take(expected).await;
             }
-            if first.is_empty() && all.is_empty() {
-                first = data;
-            } else {
-                all.extend_from_slice(&std::mem::take(&mut first));
-                all.extend_from_slice(&data);
+            match poll_fn(|cx| wire.poll_piece(limit, cx)).await? {
+                Some(data) => wire.push(data),
+                None => return Ok((wire.take(), share)),
             }
         }
-        Ok((if all.is_empty() { first } else { all.freeze() }, share))
+    }
+}
+
+impl Wire {
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    /// The next piece, if with it there are no more than `limit` bytes; nothing at the end.
+    fn poll_piece(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ApiError>> {
+        use http_body::Body as _;
+        while !self.incoming.is_end_stream()
+            && let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx))
+        {
+            // the client went away or broke the protocol; nobody reads the answer
+            let Ok(data) = frame.map_err(|_| ApiError::INVALID_BODY)?.into_data() else { continue };
+            if self.len() + data.len() > limit {
+                return Poll::Ready(Err(ApiError::BODY_TOO_LARGE));
+            }
+            return Poll::Ready(Ok(Some(data)));
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.first = data;
+        } else {
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+            self.all.extend_from_slice(&data);
+        }
+    }
+
+    fn take(&mut self) -> Bytes {
+        let all = std::mem::take(&mut self.all);
+        if all.is_empty() { std::mem::take(&mut self.first) } else { all.freeze() }
     }
 }
 

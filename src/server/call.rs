@@ -107,17 +107,22 @@ impl Peer {
 impl Call<'_> {
     /// The body, after the argument was checked.
     pub(super) async fn body(&self, body: Body) -> Result<Received, ApiError> {
-        match self.route.argument {
-            Argument::None => {}
-            Argument::Name => crate::api::name::check_name(self.argument)?,
-            Argument::Pattern => check_pattern(self.argument)?,
-        }
+        self.check_argument()?;
         let mut read = std::pin::pin!(body.read(self.route.max_body, &self.peer.allowance));
         let (waited, read) = match futures::poll!(&mut read) {
             Poll::Ready(read) => (false, read),
             Poll::Pending => (true, read.await),
         };
         read.map(|(bytes, share)| Received { bytes, share, waited })
+    }
+
+    /// Whether what follows the path is what the route takes.
+    pub(super) fn check_argument(&self) -> Result<(), ApiError> {
+        match self.route.argument {
+            Argument::None => Ok(()),
+            Argument::Name => Ok(crate::api::name::check_name(self.argument)?),
+            Argument::Pattern => check_pattern(self.argument),
+        }
     }
 
     /// The argument as the name that the handler wants.

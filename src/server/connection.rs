@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -30,7 +31,7 @@ use super::{
     admission::Guest,
     body::Body,
     call::{Peer, Shared},
-    http::respond,
+    http::Responding,
     tls,
 };
 
@@ -80,12 +81,9 @@ pub(super) async fn serve(
     let activity = Arc::new(Activity::new());
     let requests = Arc::clone(&activity);
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let (shared, peer, busy) = (Arc::clone(&shared), Arc::clone(&peer), Busy::new(&requests));
-        async move {
-            let (head, body) = request.into_parts();
-            let response = respond(shared, peer, head, Body::Wire(body)).await;
-            Ok::<_, std::convert::Infallible>(response.map(|body| body.holding(busy)))
-        }
+        let (head, body) = request.into_parts();
+        let busy = Busy::new(&requests);
+        Responding::new(Arc::clone(&shared), Arc::clone(&peer), head, Body::new(body), busy)
     });
     let io = TokioIo::new(Watched { inner: stream, activity: Arc::clone(&activity) });
     let ended = if is_http2 {
@@ -99,7 +97,7 @@ pub(super) async fn serve(
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20))
             .serve_connection(io, service);
-        let connection = Batched { connection: Box::pin(connection), arrived };
+        let connection = Batched { connection: Box::pin(connection), arrived, batch: Vec::new() };
         watch(
             connection,
             |mut batched| batched.connection.as_mut().graceful_shutdown(),
@@ -135,9 +133,7 @@ struct Arrived(Arc<Mutex<Vec<Request>>>);
 
 impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Arrived {
     fn execute(&self, request: F) {
-        let request = Box::pin(async move {
-            request.await;
-        });
+        let request = Box::pin(request.map(drop));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(request);
     }
 }
@@ -147,21 +143,24 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Arrive
 struct Batched<C> {
     connection: Pin<Box<C>>,
     arrived: Arrived,
+    /// Empty between polls.
+    batch: Vec<Request>,
 }
 
 impl<C: Future> Future for Batched<C> {
     type Output = C::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        let Self { connection, arrived, batch } = self.get_mut();
         loop {
-            if let Poll::Ready(ended) = self.connection.as_mut().poll(cx) {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(ended);
             }
-            let batch = std::mem::take(&mut *self.arrived.0.lock().unwrap_or_else(PoisonError::into_inner));
+            std::mem::swap(&mut *arrived.0.lock().unwrap_or_else(PoisonError::into_inner), batch);
             if batch.is_empty() {
                 return Poll::Pending;
             }
-            for mut request in batch {
+            for mut request in batch.drain(..) {
                 // whoever waits is polled again by its task, with that task's waker
                 if request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
                     tokio::spawn(request);

@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use super::{
@@ -70,6 +71,14 @@ pub(super) trait Handler: Sync {
     fn scope(&self) -> Scope;
     /// Authorises, reads the body, checks the argument and handles.
     fn serve<'c>(&'static self, call: &'c Call<'c>, body: Body) -> BoxFuture<'c, Answer>;
+    /// The same handler without waiting, if it has nothing to wait for but the body.
+    fn immediate(&'static self) -> Option<&'static dyn Immediate>;
+}
+
+/// A handler that is answered from memory, once the body is there.
+pub(super) trait Immediate: Sync {
+    /// Authorises, checks the argument, looks at the body or what is wrong with it, and handles.
+    fn answer(&self, call: &Call<'_>, body: Result<Bytes, ApiError>) -> Answer;
 }
 
 type Handled = Result<Reply, ApiError>;
@@ -78,7 +87,7 @@ type Handled = Result<Reply, ApiError>;
 struct Now<A>(for<'c> fn(&'c Call<'c>, &Authorized<'c, A>, &[u8]) -> Handled);
 
 /// A handler that waits, for a change to be durable.
-struct Later<A>(for<'c> fn(&'c Call<'c>, Authorized<'c, A>, bytes::Bytes) -> BoxFuture<'c, Handled>);
+struct Later<A>(for<'c> fn(&'c Call<'c>, Authorized<'c, A>, Bytes) -> BoxFuture<'c, Handled>);
 
 impl<A: Action> Handler for Now<A> {
     fn action(&self) -> &'static str {
@@ -101,6 +110,22 @@ impl<A: Action> Handler for Now<A> {
             };
             Answer::allowed(proof.rule(), result, share)
         })
+    }
+
+    fn immediate(&'static self) -> Option<&'static dyn Immediate> {
+        Some(self)
+    }
+}
+
+impl<A: Action> Immediate for Now<A> {
+    fn answer(&self, call: &Call<'_>, body: Result<Bytes, ApiError>) -> Answer {
+        let proof = match admit::<A>(call) {
+            Ok(proof) => proof,
+            Err(refused) => return refused,
+        };
+        let body = call.check_argument().and(body);
+        let result = body.and_then(|body| (self.0)(call, &proof, &body));
+        Answer::allowed(proof.rule(), result, None)
     }
 }
 
@@ -126,6 +151,10 @@ impl<A: Action> Handler for Later<A> {
             };
             Answer::allowed(rule, result, share)
         })
+    }
+
+    fn immediate(&'static self) -> Option<&'static dyn Immediate> {
+        None
     }
 }
 

@@ -38,8 +38,14 @@ pub(super) fn selector<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Cow<'r, str>
 }
 
 /// The enclave that a selector means.
-pub(super) fn enclave(selector: &str, default: &EnclaveName) -> Result<EnclaveName, ApiError> {
-    if selector.is_empty() { Ok(default.clone()) } else { EnclaveName::new(selector).map_err(ApiError::from) }
+pub(super) fn enclave<'d>(
+    selector: &str,
+    default: &'d EnclaveName,
+) -> Result<Cow<'d, EnclaveName>, ApiError> {
+    if selector.is_empty() {
+        return Ok(Cow::Borrowed(default));
+    }
+    EnclaveName::new(selector).map(Cow::Owned).map_err(ApiError::from)
 }
 
 #[cfg(test)]
@@ -76,7 +82,7 @@ mod tests {
             assert_eq!(selector(&uri.parse().unwrap(), headers), want, "{uri}");
         }
         let default = EnclaveName::default_enclave();
-        assert_eq!(enclave("", &default).unwrap(), default);
+        assert_eq!(*enclave("", &default).unwrap(), default);
         assert_eq!(enclave("a b", &default).err(), Some(NameError::InvalidCharacter.into()));
     }
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     body::Body,
     call::{Peer, Shared},
-    http::respond,
+    http::Responding,
     memory::Memory,
     metrics,
     reply::Outgoing,
@@ -137,7 +137,8 @@ impl Bare {
             guest: None,
             allowance: self.shared.memory.allowance(),
         });
-        let response = respond(Arc::clone(&self.shared), peer, request.into_parts().0, body).await;
+        let head = request.into_parts().0;
+        let Ok(response) = Responding::new(Arc::clone(&self.shared), peer, head, body, ()).await;
         let (head, body) = response.into_parts();
         let mut got = Got {
             status: head.status.as_u16(),
