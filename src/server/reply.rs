@@ -11,10 +11,14 @@ use futures::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use super::memory::Share;
 use crate::api::ApiError;
+
+/// What stands for itself in a path (RFC 3986, section 3.3).
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'*');
 
 /// The type of listings, on which clients choose their parser.
 const LINES: &str = "application/x-ndjson";
@@ -183,6 +187,22 @@ pub(super) fn refusal(error: &ApiError) -> Response<Outgoing> {
         StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The response that sends a client to the `clean` form of its path, with the same method and body.
+pub(super) fn redirect(clean: &str, uri: &http::Uri) -> Response<Outgoing> {
+    let mut location = utf8_percent_encode(clean, PATH).to_string();
+    if let Some(query) = uri.query() {
+        location.push('?');
+        location.push_str(query);
+    }
+    let mut response = Response::new(Outgoing::Whole(Full::default()));
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     response
 }
 

@@ -19,6 +19,30 @@ pub(super) fn path(uri: &Uri) -> Result<Cow<'_, str>, ApiError> {
     percent_decode_str(path).decode_utf8().map_err(|_| NameError::InvalidCharacter.into())
 }
 
+/// `path` without empty parts, `.` and `..`, when it has such; clients that join an address and a path may send them, and
+/// Go's servers redirect them. Nothing is served at such a path, so that no policy has to think of it.
+pub(super) fn clean(path: &str) -> Option<String> {
+    if !path.contains("//") && !path.contains("/.") && path.starts_with('/') {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let mut clean = format!("/{}", parts.join("/"));
+    // a slash at the end has a meaning
+    if path.ends_with('/') && clean.len() > 1 {
+        clean.push('/');
+    }
+    (clean != path).then_some(clean)
+}
+
 /// The enclave as the request named it: the query parameter, or else the header, or empty.
 pub(super) fn selector<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Cow<'r, str> {
     let from_query = uri.query().and_then(|query| {
@@ -56,6 +80,25 @@ mod tests {
             ("/v1/key/create/%ff", None),
         ] {
             assert_eq!(path(&uri.parse().unwrap()).ok().as_deref(), want, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_empty_or_relative_parts_has_a_clean_form() {
+        for (path, want) in [
+            ("/v1/status", None),
+            ("/v1/key/list/", None),
+            ("/v1/key/describe/.hidden", None),
+            ("/v1/key/describe/a..b", None),
+            ("/", None),
+            ("//v1//status", Some("/v1/status")),
+            ("/v1/./key/list//", Some("/v1/key/list/")),
+            ("/v1/key/../status", Some("/v1/status")),
+            ("/../../v1/status/x/..", Some("/v1/status")),
+            ("/v1/..", Some("/")),
+            ("//", Some("/")),
+        ] {
+            assert_eq!(clean(path).as_deref(), want, "{path}");
         }
     }
 
