@@ -52,8 +52,8 @@ const NAMES: [(&str, &str); 24] = [
     ("star", "app*"),
     ("slash escaped", "a%2fb"),
     ("slash", "a/b"),
-    ("escaped letter", "%61pp-k"),
-    ("plus", "app+k"),
+    ("escaped letter", "%61pp-esc"),
+    ("plus", "app+esc"),
 ];
 
 pub(super) fn names(list: &mut List) {
