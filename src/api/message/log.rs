@@ -21,6 +21,9 @@ pub struct AuditEvent {
     /// `allow`, `deny`, or empty when the request did not get that far.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub decision: String,
+    /// The request's id, as in the server's log.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
     /// What decided, e.g. `allow[0]` for the first pattern of the policy's allow list.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub rule: String,
