@@ -166,7 +166,8 @@ fn every_route_was_used(metrics: &str) {
     let mut actions = 0;
     for line in metrics.lines().filter(|line| line.starts_with("kes_requests_total{") && line.contains("2xx"))
     {
-        assert!(!line.ends_with(" 0"), "not used: {line}");
+        // asking for metrics is not counted, as in KES
+        assert!(!line.ends_with(" 0") || line.contains("\"Metrics\""), "not used: {line}");
         actions += 1;
     }
     assert!(actions > 35, "{actions} actions:\n{metrics}");
