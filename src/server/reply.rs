@@ -188,7 +188,7 @@ pub(super) fn refusal(error: &ApiError) -> Response<Outgoing> {
 
 /// The response that leads to `location`.
 pub(super) fn redirect(location: &str) -> Response<Outgoing> {
-    let mut response = Reply::Empty.into_http();
+    let mut response = Reply::Empty.into_http(None);
     *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
     // escaped, so always a header's text
     if let Ok(location) = HeaderValue::from_str(location) {

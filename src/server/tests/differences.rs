@@ -132,7 +132,7 @@ async fn data_keys_are_from_a_csprng() {
 /// KES reads every file, and answers when it has read the last one; later KES cuts listings off at 1024 names.
 #[tokio::test(flavor = "multi_thread")]
 async fn listings_are_streamed_from_an_ordered_index() {
-    use crate::server::{body::Body, call::Peer, http::respond, reply::Outgoing};
+    use crate::server::{body::Body, reply::Outgoing};
     use http_body_util::BodyExt as _;
     let server = Bare::new().await;
     let names: Vec<_> = (0..1100).map(|n| format!("key-{n:04}")).collect();
@@ -141,10 +141,9 @@ async fn listings_are_streamed_from_an_ordered_index() {
         async move { server.must(ADMIN, "POST", &path, "").await }
     });
     futures::future::join_all(create).await;
-    let request = ::http::Request::get("/v1/key/list/*").body(()).unwrap().into_parts().0;
-    let peer = Arc::new(Peer { ip: [127, 0, 0, 1].into(), identity: Ok(ADMIN.parse().unwrap()) });
-    let body = Body::Fixed(bytes::Bytes::new());
-    let mut body = respond(Arc::clone(&server.shared), peer, request, body).await.into_body();
+    let empty = Body::Fixed(bytes::Bytes::new());
+    let admin = Ok(ADMIN.parse().unwrap());
+    let mut body = server.begin(admin, "GET", "/v1/key/list/*", empty).await.into_body();
     assert!(matches!(body, Outgoing::Parts { .. }));
     let (mut text, mut parts) = (String::new(), 0);
     while let Some(part) = body.frame().await {

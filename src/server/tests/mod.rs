@@ -144,14 +144,7 @@ impl Bare {
     }
 
     async fn send(&self, identity: Result<Identity, ApiError>, method: &str, path: &str, body: Body) -> Got {
-        let request = ::http::Request::builder().method(method).uri(path).body(()).unwrap();
-        let peer = Arc::new(Peer {
-            ip: [127, 0, 0, 1].into(),
-            identity,
-            guest: None,
-            allowance: self.shared.memory.allowance(),
-        });
-        let response = respond(Arc::clone(&self.shared), peer, request.into_parts().0, body).await;
+        let response = self.begin(identity, method, path, body).await;
         let (head, body) = response.into_parts();
         let mut got = Got {
             status: head.status.as_u16(),
@@ -162,6 +155,24 @@ impl Bare {
         // what comes without waiting: all of it, unless it is without end
         while got.more().now_or_never().is_some_and(|more| more) {}
         got
+    }
+
+    /// An answer whose body was not looked at yet.
+    async fn begin(
+        &self,
+        identity: Result<Identity, ApiError>,
+        method: &str,
+        path: &str,
+        body: Body,
+    ) -> ::http::Response<Outgoing> {
+        let request = ::http::Request::builder().method(method).uri(path).body(()).unwrap();
+        let peer = Arc::new(Peer {
+            ip: [127, 0, 0, 1].into(),
+            identity,
+            guest: None,
+            allowance: self.shared.memory.allowance(),
+        });
+        respond(Arc::clone(&self.shared), peer, request.into_parts().0, body).await
     }
 
     /// As [`Self::ask`], for what must succeed.
