@@ -67,11 +67,6 @@ impl StateMachine {
         self.applied.last
     }
 
-    /// Index of the last applied entry.
-    pub(super) fn applied(&self) -> Option<u64> {
-        self.applied.last.map(|id| id.index)
-    }
-
     fn store(&self, changes: &[Change], applied: &Applied) -> io::Result<Vec<Outcome>> {
         let position = rmp_serde::to_vec(applied).map_err(io::Error::other)?;
         let nodes = self.applied.membership.membership().nodes().count();
