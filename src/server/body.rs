@@ -128,7 +128,8 @@ pub(super) fn parse_required<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T
 fn named(error: &serde_json::Error) -> ApiError {
     use crate::api::NameError::{Empty, InvalidCharacter, TooLong};
     let text = error.to_string();
-    let name = [Empty, TooLong, InvalidCharacter].into_iter().find(|name| text.starts_with(&name.to_string()));
+    let name =
+        [Empty, TooLong, InvalidCharacter].into_iter().find(|name| text.starts_with(&name.to_string()));
     name.map_or(ApiError::INVALID_BODY, ApiError::from)
 }
 

@@ -18,7 +18,8 @@ use super::memory::Share;
 use crate::api::ApiError;
 
 /// What stands for itself in a path (RFC 3986, section 3.3).
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'*');
+const PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'*');
 
 /// The type of listings, on which clients choose their parser.
 const LINES: &str = "application/x-ndjson";

@@ -75,7 +75,8 @@ impl Differences {
         // with another status everything else is another; the message says what it is about
         let follows = |aspect: &str| aspect != "status" && aspect != "message";
         let is_other = theirs.get("status") != ours.get("status");
-        let aspects: BTreeSet<_> = theirs.keys().chain(ours.keys()).filter(|a| !is_other || !follows(a)).collect();
+        let aspects: BTreeSet<_> =
+            theirs.keys().chain(ours.keys()).filter(|a| !is_other || !follows(a)).collect();
         for aspect in aspects {
             let text = |answer: &Answer| answer.get(aspect).cloned().unwrap_or_default();
             let (theirs, ours) = (text(theirs), text(ours));

@@ -95,13 +95,22 @@ impl Shell {
             text = text.replace(identity, &format!("<{name}>"));
         }
         text = text.replace(&format!("\"{}\"", env!("CARGO_PKG_VERSION")), "\"<version>\"");
-        text = runs(&text, |c| c.is_ascii_alphanumeric() || "+/=_-".contains(c), |run| match run.len() {
-            32 if run.bytes().all(|b| b.is_ascii_hexdigit()) => Some("<id>"),
-            44 if run.ends_with('=') => Some("<32 bytes>"),
-            60.. => Some("<bytes>"),
-            _ => None,
-        });
-        let is_time = |run: &str| run.len() >= 19 && run.starts_with("20") && run.as_bytes()[4] == b'-' && run.as_bytes()[13] == b':';
+        text = runs(
+            &text,
+            |c| c.is_ascii_alphanumeric() || "+/=_-".contains(c),
+            |run| match run.len() {
+                32 if run.bytes().all(|b| b.is_ascii_hexdigit()) => Some("<id>"),
+                44 if run.ends_with('=') => Some("<32 bytes>"),
+                60.. => Some("<bytes>"),
+                _ => None,
+            },
+        );
+        let is_time = |run: &str| {
+            run.len() >= 19
+                && run.starts_with("20")
+                && run.as_bytes()[4] == b'-'
+                && run.as_bytes()[13] == b':'
+        };
         runs(&text, |c| c.is_ascii_digit() || "-:TZ.".contains(c), |run| is_time(run).then_some("<time>"))
     }
 
@@ -153,7 +162,14 @@ pub(crate) fn check(file: &Path) -> Option<String> {
     }
     (actual != expected).then(|| {
         let at = expected.lines().zip(actual.lines()).position(|(a, b)| a != b).unwrap_or_default();
-        let show = |text: &str| text.lines().skip(at.saturating_sub(3)).take(8).collect::<Vec<_>>().join("\n    ");
-        format!("{} line {}\n  expected\n    {}\n  but was\n    {}", file.display(), at + 1, show(&expected), show(&actual))
+        let show =
+            |text: &str| text.lines().skip(at.saturating_sub(3)).take(8).collect::<Vec<_>>().join("\n    ");
+        format!(
+            "{} line {}\n  expected\n    {}\n  but was\n    {}",
+            file.display(),
+            at + 1,
+            show(&expected),
+            show(&actual)
+        )
     })
 }

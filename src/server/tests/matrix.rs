@@ -61,12 +61,7 @@ async fn every_route_answers_every_kind_of_caller_as_its_scope_says() {
                 // to whoever asks about itself "nobody knows you" is the answer, as in KES
                 let about_itself = scope == Scope::Caller;
                 let refusal = if about_itself { ApiError::IDENTITY_NOT_FOUND } else { ApiError::NOT_ALLOWED };
-                assert!(
-                    got.is(&refusal),
-                    "{caller} may not {path}: {} {}",
-                    got.status,
-                    got.body
-                );
+                assert!(got.is(&refusal), "{caller} may not {path}: {} {}", got.status, got.body);
             }
             if route.audit == Audited::BeforeAnswer {
                 let lines = server.lines.0.lock().unwrap();

@@ -1,6 +1,6 @@
 //! Methods, names, paths and enclaves as clients get them wrong.
 
-use super::{Body, IMPORT, List, ROUTES, short};
+use super::{Body, List, ROUTES, short};
 use crate::stage::Who::{self, Admin};
 
 /// Every route with every method that is not its own.
@@ -60,7 +60,6 @@ pub(super) fn names(list: &mut List) {
     for (what, name) in NAMES {
         for (route, body) in [
             ("POST /v1/key/create/", ""),
-            ("POST /v1/key/import/", IMPORT),
             ("GET /v1/key/describe/", ""),
             ("POST /v1/key/generate/", "{}"),
             ("GET /v1/key/list/", ""),
