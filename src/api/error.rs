@@ -29,18 +29,30 @@ pub enum Fault {
 }
 
 /// An answer of the key API that is not a success: rendered to HTTP by `server`, to text by `cli`.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
     fault: Fault,
     message: std::borrow::Cow<'static, str>,
+    /// What the client is not told.
+    cause: Option<Box<str>>,
 }
+
+/// Two errors are the same when a client cannot tell them apart.
+impl PartialEq for ApiError {
+    fn eq(&self, other: &Self) -> bool {
+        self.fault == other.fault && self.message == other.message
+    }
+}
+
+impl Eq for ApiError {}
 
 macro_rules! fixed {
     ($($(#[$doc:meta])* $name:ident = $fault:ident, $text:literal;)*) => {
         impl ApiError {
             $($(#[$doc])*
-            pub const $name: Self = Self { fault: Fault::$fault, message: std::borrow::Cow::Borrowed($text) };)*
+            pub const $name: Self =
+                Self { fault: Fault::$fault, message: std::borrow::Cow::Borrowed($text), cause: None };)*
         }
     };
 }
@@ -114,7 +126,25 @@ impl ApiError {
     /// An error with a text of its own.
     #[must_use]
     pub fn new(fault: Fault, message: impl Into<String>) -> Self {
-        Self { fault, message: std::borrow::Cow::Owned(message.into()) }
+        Self { fault, message: std::borrow::Cow::Owned(message.into()), cause: None }
+    }
+
+    /// The same with what the server's log shall say of it and the client shall not hear. Never anything secret.
+    #[must_use]
+    pub fn because(self, cause: impl std::fmt::Display) -> Self {
+        Self { cause: Some(cause.to_string().into()), ..self }
+    }
+
+    /// The same, naming the request, so that whoever reads it finds the log's line.
+    #[must_use]
+    pub fn of_request(self, id: impl std::fmt::Display) -> Self {
+        Self { message: format!("{} (request {id})", self.message).into(), ..self }
+    }
+
+    /// What the server's log says of it beyond the message.
+    #[must_use]
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
     }
 
     /// Who is to blame.

@@ -40,12 +40,15 @@ pub struct Event<'a> {
     pub code: u16,
     /// From receiving the request to its answer.
     pub took: Duration,
+    /// Number of the request, as in the server's log.
+    pub id: u64,
 }
 
 impl Event<'_> {
     /// Appends the line, with its newline.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let Self { time, ip, selector, path, identity, enclave, action, decision, rule, code, took } = self;
+        let Self { time, ip, selector, path, identity, enclave, action, decision, rule, code, took, id } =
+            self;
         // writing to a vector does not fail
         let _ = write!(out, r#"{{"time":"{time}","request":{{"ip":"{ip}""#);
         if !selector.is_empty() {
@@ -74,6 +77,7 @@ impl Event<'_> {
         if let Some(rule) = rule {
             let _ = write!(out, r#","rule":"{rule}""#);
         }
+        let _ = write!(out, r#","id":"{id:016x}""#);
         out.extend_from_slice(b"}\n");
     }
 }
@@ -105,13 +109,15 @@ mod tests {
             rule: Some(&"deny[2]"),
             code: 403,
             took: Duration::from_nanos(91_234),
+            id: 0xabc,
         }
         .write(&mut line);
         assert_eq!(
             String::from_utf8(line).unwrap(),
             "{\"time\":\"2026-01-02T03:04:05.000000006Z\",\"request\":{\"ip\":\"127.0.0.1\",\
              \"path\":\"/v1/key/describe/\\\"x\\\"\",\"identity\":\"abcd\"},\"response\":{\"code\":403,\"time\":91000},\
-             \"action\":\"DescribeKey\",\"enclave\":\"default\",\"decision\":\"deny\",\"rule\":\"deny[2]\"}\n"
+             \"action\":\"DescribeKey\",\"enclave\":\"default\",\"decision\":\"deny\",\"rule\":\"deny[2]\",\
+             \"id\":\"0000000000000abc\"}\n"
         );
     }
 }

@@ -234,6 +234,7 @@ mod tests {
             rule: None,
             code: 200,
             took: Duration::ZERO,
+            id: 1,
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) struct Log {
 }
 
 enum Event {
-    Audit(AuditEvent),
+    Audit(Box<AuditEvent>),
     Error(ErrorEvent),
 }
 
@@ -54,7 +54,7 @@ impl Log {
         }
         loop {
             let event = tokio::select! {
-                event = next(&mut audit) => event?.map(Event::Audit),
+                event = next(&mut audit) => event?.map(|event| Event::Audit(Box::new(event))),
                 event = next(&mut errors) => event?.map(Event::Error),
             };
             let Some(event) = event else {
@@ -99,7 +99,7 @@ fn line(event: &Event, format: &Format) -> String {
         Event::Error(event) if format.json => json(event),
         Event::Error(ErrorEvent { message }) => message.trim_end().to_owned(),
         Event::Audit(event) => {
-            let AuditEvent { time, request, response, .. } = event;
+            let AuditEvent { time, request, response, .. } = &**event;
             let identity: String = request.identity.chars().take(20).collect();
             let code = response.code.to_string();
             let text = columns(

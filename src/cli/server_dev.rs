@@ -52,7 +52,8 @@ pub(super) async fn serve(
         key,
         service,
         audit: AuditLog::none(),
-        generation: Generation::default(),
+        // API keys and '--dev' came with the later generation, so its clients are the ones to expect
+        generation: Generation::V2025,
         memory,
         signals,
     };

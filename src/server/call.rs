@@ -1,6 +1,13 @@
 //! One request on its way through the checks.
 
-use std::{net::IpAddr, sync::Arc, task::Poll};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -19,6 +26,7 @@ use crate::{
     authz::{Action, Authorized, Denied, Role, Rule, Scope, authorize},
     service::Service,
     telemetry::Metrics,
+    world::Random,
 };
 
 /// What all connections share.
@@ -40,6 +48,32 @@ pub(super) struct Shared {
     /// Places for changes on their way. They run on when their client goes away, so a client's own limits do not bound
     /// them.
     pub(super) changes: Arc<Semaphore>,
+    pub(super) ids: RequestIds,
+}
+
+/// Tells one request from all others in logs and audit records; 16 hex digits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct RequestId(pub(super) u64);
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Numbers requests from a random start, so that those of different processes do not meet.
+pub(super) struct RequestIds(AtomicU64);
+
+impl RequestIds {
+    pub(super) fn new(random: &dyn Random) -> Self {
+        let mut start = [0; 8];
+        random.fill(&mut start);
+        Self(AtomicU64::new(u64::from_be_bytes(start)))
+    }
+
+    pub(super) fn next(&self) -> RequestId {
+        RequestId(self.0.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// Who is at the other end of a connection.

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use super::{
     body::Body,
-    call::{Answer, Call, Peer, Shared},
-    reply::{Outgoing, Reply, refusal},
-    route::{self, Audited, Found, Route},
+    call::{Answer, Call, Peer, RequestId, Shared},
+    reply::{Outgoing, Reply, redirect, refusal},
+    route::{self, Audited, Found},
     target,
 };
 use crate::{
@@ -25,12 +25,19 @@ pub(super) async fn respond(
     head: Parts,
     body: Body,
 ) -> Response<Outgoing> {
-    let received = Received { time: Timestamp::now(), instant: Instant::now() };
+    let received = Received { time: Timestamp::now(), instant: Instant::now(), id: shared.ids.next() };
     let path = match target::path(&head.uri) {
         Ok(path) => path,
         Err(error) => return refusal(&error),
     };
-    let Some(found) = route::find(&path) else { return refusal(&ApiError::UNKNOWN_ROUTE) };
+    let found = route::find(&path);
+    // no name has a slash or begins with a dot
+    if found.as_ref().is_none_or(|found| found.argument.contains('/') || found.argument.starts_with('.'))
+        && let Some(location) = target::cleaned(&path, head.uri.query())
+    {
+        return redirect(&location);
+    }
+    let Some(found) = found else { return refusal(&ApiError::UNKNOWN_ROUTE) };
     if found.route.audit != Audited::BeforeAnswer {
         let _active = shared.metrics.begin();
         return run(&shared, &peer, &head, &path, &found, body, received).await;
@@ -59,6 +66,7 @@ pub(super) async fn respond(
 struct Received {
     time: Timestamp,
     instant: Instant,
+    id: RequestId,
 }
 
 async fn run(
@@ -102,20 +110,12 @@ async fn run(
     let audited = audit(shared, peer, &outcome, decision, code).await;
     let result = audited.and(result);
     let code = result.as_ref().map_or_else(ApiError::status, |_| 200);
+    let took = received.instant.elapsed();
     if route.handler.action() != "Metrics" {
-        shared.metrics.answered(found.index, code, received.instant.elapsed());
+        shared.metrics.answered(found.index, code, took);
     }
-    if code >= 500 {
-        shared.metrics.error_logged();
-        if let Err(error) = &result {
-            tracing::error!(action = route.handler.action(), path, code, %error, "request failed");
-            if let Some(enclave) = enclave
-                && shared.errors.is_followed()
-            {
-                shared.errors.publish(enclave, &failure(route, path, code, error, received));
-            }
-        }
-    }
+    tracing::debug!(id = %received.id, action = route.handler.action(), code, micros = took.as_micros() as u64, "answered");
+    let result = result.map_err(|error| if code >= 500 { failed(shared, &outcome, error) } else { error });
     let mut response = result.map_or_else(|error| refusal(&error), |reply| reply.into_http(share));
     if wrong_method {
         response.headers_mut().insert("accept", HeaderValue::from_static(route.methods[0]));
@@ -123,11 +123,22 @@ async fn run(
     response
 }
 
-/// A line of the error log, beginning with the time as in KES.
-fn failure(route: &Route, path: &str, code: u16, error: &ApiError, received: Received) -> Vec<u8> {
-    let time = received.time.strftime("%Y/%m/%d %H:%M:%S");
-    let message = format!("{time} http: {} {path} failed with {code}: {error}", route.handler.action());
-    Reply::json(&ErrorEvent { message }).map(Reply::into_bytes).unwrap_or_default().into()
+/// Logs a failure of ours, with what the client is not told, and names the request to the client where it needs the log.
+fn failed(shared: &Shared, outcome: &Outcome<'_>, error: ApiError) -> ApiError {
+    let Outcome { path, selector: _, enclave, found, received } = outcome;
+    let (id, action, code) = (received.id, found.route.handler.action(), error.status());
+    shared.metrics.error_logged();
+    tracing::error!(%id, action, path, code, cause = error.cause(), %error, "request failed");
+    if let Some(enclave) = enclave
+        && shared.errors.is_followed()
+    {
+        // begins with the time, as in KES
+        let time = received.time.strftime("%Y/%m/%d %H:%M:%S");
+        let message = format!("{time} http: {action} {path} failed with {code}: {error} (request {id})");
+        let line = Reply::json(&ErrorEvent { message }).map(Reply::into_bytes).unwrap_or_default();
+        shared.errors.publish(enclave, &line);
+    }
+    if error.fault() == Fault::Internal { error.of_request(id) } else { error }
 }
 
 struct Outcome<'a> {
@@ -163,6 +174,7 @@ async fn audit(
         rule: rule.as_ref().map(|rule| rule as &(dyn std::fmt::Display + Sync)),
         code,
         took: received.instant.elapsed(),
+        id: received.id.0,
     };
     match found.route.audit {
         Audited::Never => {}

@@ -46,6 +46,7 @@ use crate::{
     audit::{AuditLog, Feed},
     service::Service,
     telemetry::Metrics,
+    world::System,
 };
 
 /// Connections at once, if the limit of open files allows as many.
@@ -173,6 +174,7 @@ impl Server {
             draining: CancellationToken::new(),
             memory: memory::Memory::new(),
             changes: Arc::new(Semaphore::new(CHANGES)),
+            ids: call::RequestIds::new(&System),
         });
         let (acceptor, reload) = (Arc::new(config).into(), Reload::never());
         Ok(Self { listener, health, certificate, acceptor, shared, reload, shutdown })

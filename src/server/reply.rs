@@ -186,6 +186,17 @@ pub(super) fn refusal(error: &ApiError) -> Response<Outgoing> {
     response
 }
 
+/// The response that leads to `location`.
+pub(super) fn redirect(location: &str) -> Response<Outgoing> {
+    let mut response = Reply::Empty.into_http(None);
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    // escaped, so always a header's text
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
 fn append(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), ApiError> {
     let start = out.len();
     serde_json::to_writer(&mut *out, value).map_err(|error| {

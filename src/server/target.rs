@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, Uri};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::api::{ApiError, EnclaveName, NameError};
 
@@ -17,6 +17,49 @@ pub(super) fn path(uri: &Uri) -> Result<Cow<'_, str>, ApiError> {
         return Ok(path.into());
     }
     percent_decode_str(path).decode_utf8().map_err(|_| NameError::InvalidCharacter.into())
+}
+
+/// What a path in a header must not hold as it is.
+const ESCAPED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
+
+/// Where a decoded path with empty or dotted elements leads, with the query, as Go's servers redirect it; nothing for a
+/// path without. The clean path is never answered directly, since policies look at what was asked.
+pub(super) fn cleaned(path: &str, query: Option<&str>) -> Option<String> {
+    let mut elements: Vec<&str> = Vec::new();
+    for element in path.split('/') {
+        match element {
+            "" | "." => {}
+            ".." => drop(elements.pop()),
+            element => elements.push(element),
+        }
+    }
+    let mut clean = String::with_capacity(path.len());
+    for element in &elements {
+        clean.push('/');
+        clean.push_str(element);
+    }
+    if path.ends_with('/') || elements.is_empty() {
+        clean.push('/');
+    }
+    if clean == path {
+        return None;
+    }
+    let mut location = utf8_percent_encode(&clean, ESCAPED).to_string();
+    if let Some(query) = query {
+        location.push('?');
+        location.push_str(query);
+    }
+    Some(location)
 }
 
 /// The enclave as the request named it: the query parameter, or else the header, or empty.
@@ -57,6 +100,26 @@ mod tests {
         ] {
             assert_eq!(path(&uri.parse().unwrap()).ok().as_deref(), want, "{uri}");
         }
+    }
+
+    #[test]
+    fn a_path_that_needs_cleaning_is_cleaned_as_go_does() {
+        for (path, want) in [
+            ("/v1/status", None),
+            ("/v1/key/list/", None),
+            ("/", None),
+            ("//v1/status", Some("/v1/status?x=y")),
+            ("/v1//key///list//", Some("/v1/key/list/?x=y")),
+            ("/v1/./status", Some("/v1/status?x=y")),
+            ("/v1/key/create/../list/a*", Some("/v1/key/list/a*?x=y")),
+            ("/../../v1/status", Some("/v1/status?x=y")),
+            ("/v1/..", Some("/?x=y")),
+            ("/v1/key/create//ä b?", Some("/v1/key/create/%C3%A4%20b%3F?x=y")),
+            ("//evil.example/v1", Some("/evil.example/v1?x=y")),
+        ] {
+            assert_eq!(cleaned(path, Some("x=y")).as_deref(), want, "{path}");
+        }
+        assert_eq!(cleaned("//", None).as_deref(), Some("/"));
     }
 
     #[test]

@@ -76,14 +76,13 @@ impl Error {
             }
             Self::Store(error) if error.is_disk_full() => ApiError::STORAGE_FULL,
             Self::Damaged(Damage { record, why }) => {
-                // the id lets a person find the line in the log
+                // the id tells whether two answers are about the same record
                 let id = fingerprint(record);
-                tracing::error!(id, record, why, "a record is damaged");
                 ApiError::new(Fault::Internal, format!("record is damaged (id {id})"))
+                    .because(format_args!("{record}: {why}"))
             }
             Self::Directory(_) | Self::Seal(_) | Self::Store(_) | Self::Consensus(_) | Self::NoCluster(_) => {
-                tracing::error!(error = %self, "a request failed");
-                ApiError::new(Fault::Internal, "internal error: see the server's log")
+                ApiError::new(Fault::Internal, "internal error: see the server's log").because(self)
             }
         }
     }

@@ -110,7 +110,7 @@ impl SecretHead {
     pub(super) fn decode(mut bytes: &[u8]) -> Result<(Self, &[u8]), String> {
         let length = u16::from_be_bytes(take::<2>(&mut bytes)?);
         let (head, value) = bytes.split_at_checked(length.into()).ok_or("cut short")?;
-        Ok((rmp_serde::from_slice(head).map_err(|e| e.to_string())?, value))
+        Ok((rmp_serde::from_slice(head).map_err(without_content)?, value))
     }
 }
 
@@ -211,6 +211,14 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(raw)
 }
 
+/// Why a body does not decode, for the log: some of the library's texts quote what they met, which may be a key.
+fn without_content(error: rmp_serde::decode::Error) -> String {
+    match error {
+        rmp_serde::decode::Error::Syntax(_) => "its content is not that of its kind".into(),
+        other => other.to_string(),
+    }
+}
+
 /// Seals and opens the records of one cluster.
 pub(super) struct Sealer<'a> {
     pub(super) cluster: &'a str,
@@ -264,7 +272,7 @@ impl Sealer<'_> {
         sealed: &[u8],
     ) -> Result<T, Error> {
         let bytes = self.open(keys, key, sealed)?;
-        rmp_serde::from_slice(&bytes).map_err(|e| Error::damaged(key, e))
+        rmp_serde::from_slice(&bytes).map_err(|e| Error::damaged(key, without_content(e)))
     }
 }
 

@@ -24,6 +24,9 @@ pub struct AuditEvent {
     /// What decided, e.g. `allow[0]` for the first pattern of the policy's allow list.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub rule: String,
+    /// The request's id, as in the server's log.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
 }
 
 /// What was asked.

@@ -44,7 +44,11 @@ fn pages<T: serde::Serialize + 'static>(listing: Result<Pages<T>, service::Error
     }
     let rest = listing.map(|page| {
         let page = page.map_err(|error| error.to_api()).and_then(Reply::lines);
-        page.unwrap_or_else(|error| Reply::last_line(&error)).into_bytes()
+        page.unwrap_or_else(|error| {
+            tracing::error!(cause = error.cause(), %error, "a listing ends early");
+            Reply::last_line(&error)
+        })
+        .into_bytes()
     });
     Ok(Reply::Stream(Box::pin(stream::iter(std::iter::once(first.into_bytes()).chain(rest)))))
 }

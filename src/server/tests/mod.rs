@@ -1,5 +1,6 @@
 //! Tests of the whole room.
 
+mod differences;
 mod enclaves;
 mod endpoints;
 mod http;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     body::Body,
-    call::{Peer, Shared},
+    call::{Peer, RequestIds, Shared},
     http::respond,
     memory::Memory,
     metrics,
@@ -33,7 +34,7 @@ use crate::{
         Service, Setup,
         bootstrap::{self, EnclavePlan, Plan},
     },
-    world::System,
+    world::{Random, System},
 };
 
 /// The identities of the tests.
@@ -42,6 +43,11 @@ pub(super) const ADMIN: &str = "enclave-admin";
 
 /// A service on a directory of its own, whose system admin is [`SYSTEM`] and whose enclave `default` is [`ADMIN`]'s.
 async fn service() -> (Service, tempfile::TempDir) {
+    service_with(Arc::new(System)).await
+}
+
+/// As [`service`], with randomness that the test knows.
+async fn service_with(random: Arc<dyn Random>) -> (Service, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("unseal"), "dzbJd+OH71qeASPi7FUrNu7LKHhLl06Ylpu0V8gfBPg=").unwrap();
     let seal = Arc::new(seal::File::new(directory.path().join("unseal")));
@@ -55,7 +61,7 @@ async fn service() -> (Service, tempfile::TempDir) {
         enclaves: vec![default],
     };
     bootstrap::init(&dir, seal.clone(), plan).await.unwrap();
-    let (clock, random) = (Arc::new(System), Arc::new(System));
+    let clock = Arc::new(System);
     let setup = Setup { dir, seal, await_bootstrap: None, layout: Layout::Raw, clock, random };
     (Service::open(setup).await.unwrap(), directory)
 }
@@ -92,11 +98,18 @@ struct Got {
 
 impl Bare {
     async fn new() -> Self {
+        Self::with(service().await, |lines| AuditLog::new(lines).unwrap())
+    }
+
+    /// As [`Self::new`] with a service and an audit log of the test's.
+    fn with(
+        (service, directory): (Service, tempfile::TempDir),
+        audit: impl FnOnce(Lines) -> AuditLog,
+    ) -> Self {
         let lines = Lines::default();
-        let (service, directory) = service().await;
         let shared = Shared {
             service,
-            audit: AuditLog::new(lines.clone()).unwrap(),
+            audit: audit(lines.clone()),
             metrics: metrics(),
             default_enclave: EnclaveName::default_enclave(),
             memory_locked: false,
@@ -105,6 +118,7 @@ impl Bare {
             draining: CancellationToken::new(),
             memory: Memory::new(),
             changes: Arc::new(Semaphore::new(100)),
+            ids: RequestIds::new(&System),
         };
         Self { shared: Arc::new(shared), lines, _directory: directory }
     }
@@ -130,14 +144,7 @@ impl Bare {
     }
 
     async fn send(&self, identity: Result<Identity, ApiError>, method: &str, path: &str, body: Body) -> Got {
-        let request = ::http::Request::builder().method(method).uri(path).body(()).unwrap();
-        let peer = Arc::new(Peer {
-            ip: [127, 0, 0, 1].into(),
-            identity,
-            guest: None,
-            allowance: self.shared.memory.allowance(),
-        });
-        let response = respond(Arc::clone(&self.shared), peer, request.into_parts().0, body).await;
+        let response = self.begin(identity, method, path, body).await;
         let (head, body) = response.into_parts();
         let mut got = Got {
             status: head.status.as_u16(),
@@ -148,6 +155,24 @@ impl Bare {
         // what comes without waiting: all of it, unless it is without end
         while got.more().now_or_never().is_some_and(|more| more) {}
         got
+    }
+
+    /// An answer whose body was not looked at yet.
+    async fn begin(
+        &self,
+        identity: Result<Identity, ApiError>,
+        method: &str,
+        path: &str,
+        body: Body,
+    ) -> ::http::Response<Outgoing> {
+        let request = ::http::Request::builder().method(method).uri(path).body(()).unwrap();
+        let peer = Arc::new(Peer {
+            ip: [127, 0, 0, 1].into(),
+            identity,
+            guest: None,
+            allowance: self.shared.memory.allowance(),
+        });
+        respond(Arc::clone(&self.shared), peer, request.into_parts().0, body).await
     }
 
     /// As [`Self::ask`], for what must succeed.
