@@ -281,7 +281,6 @@ impl Serialize for Base64 {
 
 impl<'de> Deserialize<'de> for Base64 {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use base64::{Engine, engine::general_purpose::STANDARD};
         struct Visitor;
         impl serde::de::Visitor<'_> for Visitor {
             type Value = Base64;
@@ -289,7 +288,7 @@ impl<'de> Deserialize<'de> for Base64 {
                 f.write_str("base64 text or null")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Base64, E> {
-                STANDARD.decode(text).map(Base64).map_err(|_| E::custom("invalid base64"))
+                decode(text).map(Base64).ok_or_else(|| E::custom("invalid base64"))
             }
             fn visit_unit<E: serde::de::Error>(self) -> Result<Base64, E> {
                 Ok(Base64::default())
@@ -302,6 +301,23 @@ impl<'de> Deserialize<'de> for Base64 {
     }
 }
 
+/// What Go's decoder takes: padded, with line breaks anywhere, and with any bits after the last byte.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    use base64::{
+        Engine,
+        alphabet::STANDARD,
+        engine::{GeneralPurpose, GeneralPurposeConfig},
+    };
+    const GO: GeneralPurpose =
+        GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+    let is_break = |c: char| matches!(c, '\n' | '\r');
+    GO.decode(text).ok().or_else(|| {
+        text.contains(is_break)
+            .then(|| zeroize::Zeroizing::new(text.replace(is_break, "")))
+            .and_then(|text| GO.decode(text.as_bytes()).ok())
+    })
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn is_false(value: &bool) -> bool {
     !value
@@ -310,6 +326,19 @@ fn is_false(value: &bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base64_is_read_as_go_reads_it() {
+        for text in ["aGVsbG8=", "aGVs\\nbG8=", "\\r\\naGVsbG8=\\n", "aGVsbG9="] {
+            let body = format!(r#"{{"context":"{text}"}}"#);
+            let read: GenerateKey = serde_json::from_str(&body).unwrap();
+            assert_eq!(read.context.as_ref(), b"hello", "{text}");
+        }
+        for text in ["aGVsbG8", "aGVs bG8=", "_-8=", "aGVsbG8==", "="] {
+            let body = format!(r#"{{"context":"{text}"}}"#);
+            assert!(serde_json::from_str::<GenerateKey>(&body).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn null_and_missing_bytes_are_empty() {

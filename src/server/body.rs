@@ -1,7 +1,7 @@
 //! Reading request bodies as leniently as KES: field names in any case, unknown fields and what follows the first value
 //! ignored, `null` for an object without fields (contract §0).
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
@@ -14,7 +14,14 @@ use serde::{
 use super::memory::{Allowance, FREE, Share};
 use crate::api::ApiError;
 
-/// A request's body before it is read.
+/// How much of a body that nobody read is read and forgotten, so that its connection can be used again. Go does so with
+/// 256 KiB, and waits for the rest before it hangs up; whoever sends up to four times of what a route takes shall hear
+/// that it is too large, instead of being reset.
+const LEFTOVER: u64 = 4 << 20;
+/// For how long it may keep the answer waiting.
+const LEFTOVER_TIME: Duration = Duration::from_secs(1);
+
+/// A request's body, before and while it is read.
 pub(super) enum Body {
     /// From a connection.
     Wire(hyper::body::Incoming),
@@ -42,16 +49,16 @@ impl Body {
 
     /// Reads all of it, at most `limit` bytes. A small body is not copied; a large one waits for its share of memory.
     pub(super) async fn read(
-        self,
+        &mut self,
         limit: usize,
         allowance: &Allowance,
     ) -> Result<(Bytes, Option<Share>), ApiError> {
-        let mut incoming = match self {
+        let incoming = match self {
             Self::Wire(incoming) => incoming,
             #[cfg(test)]
             Self::Fixed(bytes) if bytes.len() > limit => return Err(ApiError::BODY_TOO_LARGE),
             #[cfg(test)]
-            Self::Fixed(bytes) => return Ok((bytes, None)),
+            Self::Fixed(bytes) => return Ok((std::mem::take(bytes), None)),
             #[cfg(test)]
             Self::Awaited(bytes) => return Ok((bytes.await.unwrap_or_default(), None)),
         };
@@ -78,6 +85,31 @@ impl Body {
         }
         Ok((if all.is_empty() { first } else { all.freeze() }, share))
     }
+
+    /// Reads and forgets what was not read. False when that would be too much: then an HTTP/1.1 connection ends with the
+    /// answer, since what follows could not be told from the rest of the body.
+    pub(super) async fn finish(&mut self) -> bool {
+        use http_body::Body as _;
+        if self.is_announced_over(LEFTOVER as usize) {
+            return false;
+        }
+        let incoming = match self {
+            Self::Wire(incoming) if !incoming.is_end_stream() => incoming,
+            _ => return true,
+        };
+        let rest = async {
+            let mut left = LEFTOVER;
+            while let Some(Ok(frame)) = incoming.frame().await {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match left.checked_sub(length) {
+                    Some(less) => left = less,
+                    None => return false,
+                }
+            }
+            true
+        };
+        tokio::time::timeout(LEFTOVER_TIME, rest).await.unwrap_or(false)
+    }
 }
 
 /// Parses the first JSON value of `body`.
@@ -91,7 +123,16 @@ pub(super) fn parse<'b, T: Deserialize<'b> + Default>(body: &'b [u8]) -> Result<
 /// As [`parse`], for what cannot be empty.
 pub(super) fn parse_required<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    AnyCase::deserialize(&mut json).map(|value| value.0).map_err(|_| ApiError::INVALID_BODY)
+    AnyCase::deserialize(&mut json).map(|value| value.0).map_err(|error| named(&error))
+}
+
+/// A name that is none is told as such, as for a name in the path; what else is wrong with a body is told in one way.
+fn named(error: &serde_json::Error) -> ApiError {
+    use crate::api::NameError::{Empty, InvalidCharacter, TooLong};
+    let text = error.to_string();
+    let name =
+        [Empty, TooLong, InvalidCharacter].into_iter().find(|name| text.starts_with(&name.to_string()));
+    name.map_or(ApiError::INVALID_BODY, ApiError::from)
 }
 
 /// As [`parse`], where no body at all means no fields.

@@ -139,12 +139,15 @@ impl Peer {
 }
 
 impl Call<'_> {
-    /// The body, after the argument was checked.
-    pub(super) async fn body(&self, body: Body) -> Result<Received, ApiError> {
+    /// The body, after the argument was checked; empty for a route that takes none, whatever a client sent.
+    pub(super) async fn body(&self, body: &mut Body) -> Result<Received, ApiError> {
         match self.route.argument {
             Argument::None => {}
             Argument::Name => crate::api::name::check_name(self.argument)?,
             Argument::Pattern => check_pattern(self.argument)?,
+        }
+        if self.route.max_body == 0 {
+            return Ok(Received { bytes: Bytes::new(), share: None, waited: false });
         }
         let mut read = std::pin::pin!(body.read(self.route.max_body, &self.peer.allowance));
         let (waited, read) = match futures::poll!(&mut read) {
@@ -178,7 +181,9 @@ pub(super) fn admit<'c, A: Action>(call: &'c Call<'c>) -> Result<Authorized<'c, 
             Ok(proof)
         }
         Ok(Err(denied)) => {
-            Err(Answer { result: Err(denied.into()), decision: Some(Err(denied)), share: None })
+            // who asks only about itself is told that nobody knows it
+            let error = if A::SCOPE == Scope::Caller { ApiError::IDENTITY_NOT_FOUND } else { denied.into() };
+            Err(Answer { result: Err(error), decision: Some(Err(denied)), share: None })
         }
         Err(error) => Err(Answer::error(error.to_api())),
     }

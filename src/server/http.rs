@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use http::{HeaderValue, Response, request::Parts};
+use http::{HeaderValue, Response, Version, header, request::Parts};
 use jiff::Timestamp;
 
 use super::{
@@ -23,24 +23,28 @@ pub(super) async fn respond(
     shared: Arc<Shared>,
     peer: Arc<Peer>,
     head: Parts,
-    body: Body,
+    mut body: Body,
 ) -> Response<Outgoing> {
     let received = Received { time: Timestamp::now(), instant: Instant::now(), id: shared.ids.next() };
+    let version = head.version;
     let path = match target::path(&head.uri) {
         Ok(path) => path,
-        Err(error) => return refusal(&error),
+        Err(error) => return finish(refusal(&error), version, &mut body).await,
     };
     let found = route::find(&path);
     // no name has a slash or begins with a dot
     if found.as_ref().is_none_or(|found| found.argument.contains('/') || found.argument.starts_with('.'))
         && let Some(location) = target::cleaned(&path, head.uri.query())
     {
-        return redirect(&location);
+        return finish(redirect(&location), version, &mut body).await;
     }
-    let Some(found) = found else { return refusal(&ApiError::UNKNOWN_ROUTE) };
+    let Some(found) = found else {
+        return finish(refusal(&ApiError::UNKNOWN_ROUTE), version, &mut body).await;
+    };
     if found.route.audit != Audited::BeforeAnswer {
         let _active = shared.metrics.begin();
-        return run(&shared, &peer, &head, &path, &found, body, received).await;
+        let response = run(&shared, &peer, &head, &path, &found, &mut body, received).await;
+        return finish(response, version, &mut body).await;
     }
     // Who waits here and goes away has changed nothing.
     let Ok(place) = Arc::clone(&shared.changes).acquire_owned().await else {
@@ -51,15 +55,28 @@ pub(super) async fn respond(
     let task = tokio::spawn(async move {
         let _place = place;
         let _active = shared.metrics.begin();
-        match route::find(&path) {
-            Some(found) => run(&shared, &peer, &head, &path, &found, body, received).await,
+        let response = match route::find(&path) {
+            Some(found) => run(&shared, &peer, &head, &path, &found, &mut body, received).await,
             None => refusal(&ApiError::UNKNOWN_ROUTE),
-        }
+        };
+        (response, body)
     });
-    task.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a handler failed");
-        refusal(&ApiError::new(Fault::Internal, "internal error"))
-    })
+    match task.await {
+        Ok((response, mut body)) => finish(response, version, &mut body).await,
+        Err(error) => {
+            tracing::error!(%error, "a handler failed");
+            refusal(&ApiError::new(Fault::Internal, "internal error"))
+        }
+    }
+}
+
+/// Leaves an HTTP/1.1 connection fit for the next request, or says that it ends: a refused request's body was not read,
+/// and clients that meet a closed connection do not repeat a POST.
+async fn finish(mut response: Response<Outgoing>, version: Version, body: &mut Body) -> Response<Outgoing> {
+    if version < Version::HTTP_2 && !body.finish().await {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 #[derive(Clone, Copy)]
@@ -75,19 +92,21 @@ async fn run(
     head: &Parts,
     path: &str,
     found: &Found<'_>,
-    body: Body,
+    body: &mut Body,
     received: Received,
 ) -> Response<Outgoing> {
     let route = found.route;
     let selector = target::selector(&head.uri, &head.headers);
     let path = found.policy_path(path);
-    let enclave = target::enclave(&selector, &shared.default_enclave);
+    // what is about the server does not depend on an enclave, however it was named
+    let is_within = matches!(route.handler.scope(), Scope::Enclave | Scope::Caller);
+    let enclave = target::enclave(if is_within { &selector } else { "" }, &shared.default_enclave);
 
     let mut wrong_method = false;
     let answer = if !route.methods.contains(&head.method.as_str()) {
         wrong_method = true;
         Answer::error(ApiError::WRONG_METHOD)
-    } else if body.is_announced_over(route.max_body) {
+    } else if route.max_body > 0 && body.is_announced_over(route.max_body) {
         Answer::error(ApiError::BODY_TOO_LARGE)
     } else {
         match &enclave {
@@ -101,8 +120,7 @@ async fn run(
         }
     };
 
-    // what is about the server is nobody's to follow in an enclave
-    let is_within = matches!(route.handler.scope(), Scope::Enclave | Scope::Caller);
+    // nor is it anybody's to follow in one
     let enclave = enclave.as_ref().ok().filter(|_| is_within);
     let outcome = Outcome { path, selector: &selector, enclave, found, received };
     let Answer { result, decision, share } = answer;

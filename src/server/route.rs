@@ -25,7 +25,7 @@ pub(super) struct Route {
     /// The path; with a trailing slash an argument follows.
     pub(super) path: &'static str,
     pub(super) argument: Argument,
-    /// Largest body in bytes.
+    /// Largest body in bytes; what is sent to a route that takes none is ignored, as KES does.
     pub(super) max_body: usize,
     /// Time limit for the whole request; zero for an answer without end.
     pub(super) timeout: Duration,
@@ -69,7 +69,7 @@ pub(super) trait Handler: Sync {
     /// Scope of the action.
     fn scope(&self) -> Scope;
     /// Authorises, reads the body, checks the argument and handles.
-    fn serve<'c>(&'static self, call: &'c Call<'c>, body: Body) -> BoxFuture<'c, Answer>;
+    fn serve<'c>(&'static self, call: &'c Call<'c>, body: &'c mut Body) -> BoxFuture<'c, Answer>;
 }
 
 type Handled = Result<Reply, ApiError>;
@@ -89,7 +89,7 @@ impl<A: Action> Handler for Now<A> {
         A::SCOPE
     }
 
-    fn serve<'c>(&'static self, call: &'c Call<'c>, body: Body) -> BoxFuture<'c, Answer> {
+    fn serve<'c>(&'static self, call: &'c Call<'c>, body: &'c mut Body) -> BoxFuture<'c, Answer> {
         Box::pin(async move {
             let (proof, body) = match received::<A>(call, body).await {
                 Ok(received) => received,
@@ -113,7 +113,7 @@ impl<A: Action> Handler for Later<A> {
         A::SCOPE
     }
 
-    fn serve<'c>(&'static self, call: &'c Call<'c>, body: Body) -> BoxFuture<'c, Answer> {
+    fn serve<'c>(&'static self, call: &'c Call<'c>, body: &'c mut Body) -> BoxFuture<'c, Answer> {
         Box::pin(async move {
             let (proof, body) = match received::<A>(call, body).await {
                 Ok(received) => received,
@@ -133,7 +133,7 @@ impl<A: Action> Handler for Later<A> {
 /// rights may have been withdrawn or its enclave made anew for others: then it is authorised again.
 async fn received<'c, A: Action>(
     call: &'c Call<'c>,
-    body: Body,
+    body: &mut Body,
 ) -> Result<(Authorized<'c, A>, Result<Received, ApiError>), Answer> {
     let mut proof = admit::<A>(call)?;
     let body = call.body(body).await;

@@ -35,6 +35,9 @@ const ESCAPED: &AsciiSet = &CONTROLS
 /// Where a decoded path with empty or dotted elements leads, with the query, as Go's servers redirect it; nothing for a
 /// path without. The clean path is never answered directly, since policies look at what was asked.
 pub(super) fn cleaned(path: &str, query: Option<&str>) -> Option<String> {
+    if !path.starts_with('/') {
+        return None;
+    }
     let mut elements: Vec<&str> = Vec::new();
     for element in path.split('/') {
         match element {
@@ -108,6 +111,7 @@ mod tests {
             ("/v1/status", None),
             ("/v1/key/list/", None),
             ("/", None),
+            ("*", None),
             ("//v1/status", Some("/v1/status?x=y")),
             ("/v1//key///list//", Some("/v1/key/list/?x=y")),
             ("/v1/./status", Some("/v1/status?x=y")),

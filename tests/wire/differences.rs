@@ -7,11 +7,11 @@
 //!   message: ["", "not *"]        # one line for each aspect that may differ
 //!   because: encrypt is authorised here
 //! ```
-//! Every aspect that differs needs an entry, and every part of an entry has to be needed: what no longer occurs is an error.
+//! Where the status differs only it and the message are looked at. Every aspect that differs needs an entry, and every part of an entry has to be needed: what no longer occurs is an error.
 
 use std::{
     cell::Cell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -72,7 +72,11 @@ impl Differences {
         ours: &Answer,
     ) -> Option<String> {
         let mut report = String::new();
-        let aspects: std::collections::BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
+        // with another status everything else is another; the message says what it is about
+        let follows = |aspect: &str| aspect != "status" && aspect != "message";
+        let is_other = theirs.get("status") != ours.get("status");
+        let aspects: BTreeSet<_> =
+            theirs.keys().chain(ours.keys()).filter(|a| !is_other || !follows(a)).collect();
         for aspect in aspects {
             let text = |answer: &Answer| answer.get(aspect).cloned().unwrap_or_default();
             let (theirs, ours) = (text(theirs), text(ours));

@@ -11,6 +11,7 @@ mod answer;
 mod differences;
 mod http;
 mod requests;
+mod session;
 mod stage;
 
 use std::{fmt::Write as _, io::Write as _};
@@ -87,4 +88,17 @@ fn every_difference_from_the_real_kes_has_a_reason() {
         "{count} of {} requests, aspect: [theirs, ours], or stale entries:\n{report}",
         list.len()
     );
+}
+
+#[test]
+fn the_original_programs_and_sdks_do_all_they_can_with_our_server() {
+    let peers = session::PROGRAMS.map(|(_, program)| program);
+    if !available("sessions of the original programs", &peers) {
+        return;
+    }
+    let wrong: Vec<_> = std::thread::scope(|scope| {
+        let threads = session::files().into_iter().map(|file| scope.spawn(move || session::check(&file)));
+        threads.collect::<Vec<_>>().into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }

@@ -35,12 +35,12 @@ pub struct SecretInfo {
 /// `GET /v1/secret/read/<s>`.
 #[derive(Deserialize, Serialize)]
 pub struct Secret {
-    /// What is known about it.
-    #[serde(flatten)]
-    pub info: SecretInfo,
     /// The value.
     #[serde(default)]
     pub bytes: Base64,
+    /// What is known about it.
+    #[serde(flatten)]
+    pub info: SecretInfo,
 }
 
 /// One line of `GET /v1/secret/list/<pattern>`.

@@ -27,7 +27,7 @@ async fn a_secret_lives_its_life() {
     server.must(ADMIN, "POST", "/v1/secret/create/empty", "{}").await;
 
     let read = server.must(ADMIN, "GET", "/v1/secret/read/db-password", "").await;
-    assert_eq!(fields(&read.body), ["type", "created_at", "mod_time", "created_by", "bytes"]);
+    assert_eq!(fields(&read.body), ["bytes", "type", "created_at", "mod_time", "created_by"]);
     let read = value(&read);
     assert_eq!(
         (&read["type"], &read["bytes"], &read["created_by"]),

@@ -17,7 +17,6 @@ async fn checks_come_in_the_order_of_kes() {
         // the method before everything else
         (UNKNOWN, "GET", "/v1/key/create/bad%20name?enclave=nowhere", "x", ApiError::WRONG_METHOD),
         // then the size of the body
-        (UNKNOWN, "POST", "/v1/key/create/x?enclave=nowhere", "x", ApiError::BODY_TOO_LARGE),
         (UNKNOWN, "POST", "/v1/key/generate/x?enclave=nowhere", &*huge, ApiError::BODY_TOO_LARGE),
         // the enclave
         (UNKNOWN, "POST", "/v1/key/generate/x?enclave=no%20name", "", NameError::InvalidCharacter.into()),
@@ -89,6 +88,49 @@ async fn a_path_that_needs_cleaning_is_redirected_and_one_without_its_slash_is_a
             let got = server.must(ADMIN, "GET", &path, "").await;
             assert_eq!(got.headers["content-type"], "application/x-ndjson", "{path}");
         }
+    }
+}
+
+/// Clients that always send a body do so for routes without one, too; KES never looks.
+#[tokio::test]
+async fn a_body_for_a_route_that_takes_none_is_ignored() {
+    let server = Bare::new().await;
+    let large = "x".repeat(2 << 20);
+    for body in ["{}", "no JSON", &large] {
+        server.must(ADMIN, "GET", "/v1/status", body).await;
+        server.must(ADMIN, "POST", "/v1/key/create/k", body).await;
+        server.must(ADMIN, "DELETE", "/v1/key/delete/k", body).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_about_the_server_does_not_depend_on_the_enclave_that_was_named() {
+    let server = Bare::new().await;
+    for enclave in ["nowhere", "no%20name"] {
+        server.must(UNKNOWN, "GET", &format!("/version?enclave={enclave}"), "").await;
+        for (method, call) in [("POST", "create"), ("GET", "describe"), ("DELETE", "delete")] {
+            let path = format!("/v1/enclave/{call}/e?enclave={enclave}");
+            server.must(SYSTEM, method, &path, r#"{"admin":"somebody"}"#).await;
+        }
+        let within = server.ask(ADMIN, "GET", &format!("/v1/key/list/*?enclave={enclave}"), "").await;
+        assert!(within.status >= 400, "{}", within.body);
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_none_is_told_as_such_also_in_a_body() {
+    let server = Bare::new().await;
+    server.must(ADMIN, "POST", "/v1/policy/write/p", "{}").await;
+    let long = "x".repeat(200);
+    for (name, want) in [
+        ("a b", NameError::InvalidCharacter.into()),
+        (&long, NameError::TooLong.into()),
+        ("", NameError::Empty.into()),
+        ("\\q", ApiError::INVALID_BODY),
+    ] {
+        let body = format!(r#"{{"identity":"{name}"}}"#);
+        let got = server.ask(ADMIN, "POST", "/v1/policy/assign/p", &body).await;
+        assert!(got.is(&want), "'{name}': {} {} instead of {want}", got.status, got.body);
     }
 }
 

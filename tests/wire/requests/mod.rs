@@ -92,7 +92,7 @@ const ROUTES: [(&str, &str); 38] = [
     ("DELETE /v1/secret/delete/", ""),
     ("GET /v1/secret/list/", ""),
     ("GET /v1/policy/describe/", ""),
-    ("POST /v1/policy/assign/", r#"{"identity":"app-i"}"#),
+    ("POST /v1/policy/assign/", r#"{"identity":"app-v"}"#),
     ("GET /v1/policy/read/", ""),
     ("POST /v1/policy/write/", r#"{"allow":["/v1/status"]}"#),
     ("GET /v1/policy/list/", ""),

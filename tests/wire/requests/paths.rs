@@ -1,6 +1,6 @@
 //! Methods, names, paths and enclaves as clients get them wrong.
 
-use super::{Body, IMPORT, List, ROUTES, short};
+use super::{Body, List, ROUTES, short};
 use crate::stage::Who::{self, Admin};
 
 /// Every route with every method that is not its own.
@@ -41,10 +41,10 @@ const NAMES: [(&str, &str); 24] = [
     ("dot", "a.b"),
     ("hidden", ".app"),
     ("space", "a%20b"),
-    ("space last", "app-k%20"),
-    ("space first", "%20app-k"),
-    ("tab last", "app-k%09"),
-    ("newline", "app-k%0a"),
+    ("space last", "app-space%20"),
+    ("space first", "%20app-space-first"),
+    ("tab last", "app-tab%09"),
+    ("newline", "app-newline%0a"),
     ("null", "app%00k"),
     ("unicode", "%c3%a4pp"),
     ("unicode digits", "%d9%a1"),
@@ -52,15 +52,14 @@ const NAMES: [(&str, &str); 24] = [
     ("star", "app*"),
     ("slash escaped", "a%2fb"),
     ("slash", "a/b"),
-    ("escaped letter", "%61pp-k"),
-    ("plus", "app+k"),
+    ("escaped letter", "%61pp-esc"),
+    ("plus", "app+esc"),
 ];
 
 pub(super) fn names(list: &mut List) {
     for (what, name) in NAMES {
         for (route, body) in [
             ("POST /v1/key/create/", ""),
-            ("POST /v1/key/import/", IMPORT),
             ("GET /v1/key/describe/", ""),
             ("POST /v1/key/generate/", "{}"),
             ("GET /v1/key/list/", ""),
