@@ -69,7 +69,7 @@ demo-local: ## The recipe by hand, without Kubernetes, and the same proofs
 	tests/demo/local.sh
 
 bench: ## Ours and KES side by side, into target/bench/report.md (BENCH_SECONDS, BENCH_ROUNDS, BENCH_ONLY, BENCH_FULL=1, BENCH_PEERS=none)
-	@[ "$$BENCH_PEERS" = none ] || tests/peers/build.sh kes
+	@[ "$$BENCH_PEERS" = none ] || tests/peers/build.sh kes kes-0.23
 	cargo build --release -p kes -p kes-compare
 	target/release/kes-compare
 

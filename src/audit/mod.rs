@@ -13,8 +13,9 @@ mod feed;
 mod file;
 mod log;
 mod sink;
+mod text;
 
-pub use event::{Decision, Event};
+pub use event::{Cause, Decision, Event};
 pub use feed::{Feed, Subscription, TooManyReaders};
 pub use file::{File, FileError};
 pub use log::{AuditError, AuditLog};

@@ -138,16 +138,27 @@ impl<A: Action> fmt::Debug for Authorized<'_, A> {
     }
 }
 
+impl Rule {
+    /// What it is called and, for a pattern, its place in its list.
+    #[must_use]
+    pub fn parts(self) -> (&'static str, Option<usize>) {
+        match self {
+            Self::Public => ("public", None),
+            Self::Known => ("known", None),
+            Self::EnclaveAdmin => ("enclave-admin", None),
+            Self::SystemAdmin => ("system-admin", None),
+            Self::Allow(index) => ("allow", Some(index)),
+            Self::Deny(index) => ("deny", Some(index)),
+            Self::Default => ("default", None),
+        }
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Public => f.write_str("public"),
-            Self::Known => f.write_str("known"),
-            Self::EnclaveAdmin => f.write_str("enclave-admin"),
-            Self::SystemAdmin => f.write_str("system-admin"),
-            Self::Allow(index) => write!(f, "allow[{index}]"),
-            Self::Deny(index) => write!(f, "deny[{index}]"),
-            Self::Default => f.write_str("default"),
+        match self.parts() {
+            (word, None) => f.write_str(word),
+            (word, Some(index)) => write!(f, "{word}[{index}]"),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -99,7 +100,12 @@ pub(super) async fn serve(
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20))
             .serve_connection(io, service);
-        let connection = Batched { connection: Box::pin(connection), arrived };
+        let connection = Batched {
+            connection: Box::pin(connection),
+            arrived,
+            batch: Vec::new(),
+            waiting: FuturesUnordered::new(),
+        };
         watch(
             connection,
             |mut batched| batched.connection.as_mut().graceful_shutdown(),
@@ -135,37 +141,44 @@ struct Arrived(Arc<Mutex<Vec<Request>>>);
 
 impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Arrived {
     fn execute(&self, request: F) {
-        let request = Box::pin(async move {
-            request.await;
-        });
+        let request = Box::pin(request.map(drop));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(request);
     }
 }
 
 /// An HTTP/2 connection that answers, in its own task, all requests that arrived together, and then writes all answers
-/// together. A request that has to wait gets a task of its own.
+/// together. A request that has to wait, mostly for its body, does that here too; a change to the store has a task of
+/// its own, which goes on when the connection ends.
 struct Batched<C> {
     connection: Pin<Box<C>>,
     arrived: Arrived,
+    /// Empty between polls.
+    batch: Vec<Request>,
+    waiting: FuturesUnordered<Request>,
 }
 
 impl<C: Future> Future for Batched<C> {
     type Output = C::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        let Self { connection, arrived, batch, waiting } = self.get_mut();
         loop {
-            if let Poll::Ready(ended) = self.connection.as_mut().poll(cx) {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(ended);
             }
-            let batch = std::mem::take(&mut *self.arrived.0.lock().unwrap_or_else(PoisonError::into_inner));
-            if batch.is_empty() {
-                return Poll::Pending;
-            }
-            for mut request in batch {
-                // whoever waits is polled again by its task, with that task's waker
+            std::mem::swap(&mut *arrived.0.lock().unwrap_or_else(PoisonError::into_inner), batch);
+            let mut is_quiet = batch.is_empty();
+            for mut request in batch.drain(..) {
+                // whoever waits is polled again below, with a waker
                 if request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-                    tokio::spawn(request);
+                    waiting.push(request);
                 }
+            }
+            while let Poll::Ready(Some(())) = waiting.poll_next_unpin(cx) {
+                is_quiet = false;
+            }
+            if is_quiet {
+                return Poll::Pending;
             }
         }
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{ApiError, EnclaveName, Fault, message::ErrorEvent},
-    audit::{Decision, Event},
+    audit::{Cause, Decision, Event},
     authz::{Rule, Scope},
 };
 
@@ -189,7 +189,10 @@ async fn audit(
         enclave: *enclave,
         action: found.route.handler.action(),
         decision,
-        rule: rule.as_ref().map(|rule| rule as &(dyn std::fmt::Display + Sync)),
+        rule: rule.map(|rule| {
+            let (word, index) = rule.parts();
+            Cause { word, index }
+        }),
         code,
         took: received.instant.elapsed(),
         id: received.id.0,

@@ -228,9 +228,14 @@ impl Core {
     /// While it is read the cache holds a place for it; a deletion that is applied meanwhile takes the place away, so
     /// a deleted key never comes back into memory.
     fn key(&self, enclave: &EnclaveName, name: &KeyName) -> Result<Arc<StoredKey>, Error> {
-        let enclave_now = self.view.with(enclave, |e| (e.id, Arc::clone(&e.secret)))?;
-        let (id, secret) = enclave_now;
-        let place = (id, name.clone());
+        let (place, secret) = match self.view.with(enclave, |enclave| {
+            let place = (enclave.id, name.clone());
+            self.keys.get(&place).ok_or_else(|| (place, Arc::clone(&enclave.secret)))
+        })? {
+            Ok(key) => return Ok(key),
+            Err(missing) => missing,
+        };
+        let id = place.0;
         match self.keys.get_value_or_guard(&place, None) {
             GuardResult::Value(key) => Ok(key),
             GuardResult::Guard(guard) => {
