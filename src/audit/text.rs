@@ -14,11 +14,13 @@ thread_local! {
 
 /// RFC 3339 in UTC with as many digits of the second as it has, as [`Timestamp`] is shown.
 pub(super) fn time(out: &mut Vec<u8>, time: Timestamp) {
-    let (second, nanos) = (time.as_second(), time.subsec_nanosecond());
+    let second = time.as_second();
+    // before the epoch there are negative parts of seconds
+    let Ok(mut nanos) = u32::try_from(time.subsec_nanosecond()) else { return drop(write!(out, "{time}")) };
     let (mut known, mut text) = SECOND.get();
     if known != second {
         let shown = Timestamp::from_second(second).map(|second| second.to_string()).unwrap_or_default();
-        // before the epoch and after the year 9999 the text is another one
+        // before the epoch the text is another one
         match shown.as_bytes().split_first_chunk() {
             Some((start, b"Z")) if second >= 0 => (known, text) = (second, *start),
             _ => return drop(write!(out, "{time}")),
@@ -26,7 +28,6 @@ pub(super) fn time(out: &mut Vec<u8>, time: Timestamp) {
         SECOND.set((known, text));
     }
     out.extend_from_slice(&text);
-    let mut nanos = u32::try_from(nanos).unwrap_or(0);
     if nanos > 0 {
         let mut digits = [0; 9];
         for digit in digits.iter_mut().rev() {
