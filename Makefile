@@ -4,7 +4,7 @@ SHELL := bash
 export K8S_DIR ?= $(CURDIR)/target/cluster
 export PEERS_DIR ?= $(CURDIR)/target/peers
 
-.PHONY: help build test test-fast test-fuzz test-minio test-cluster test-wire render-tools verify fix peers cluster demo demo-down demo-local bench crds image clean
+.PHONY: help build test test-fast test-fuzz test-minio test-cluster wire-peers test-wire render-tools verify fix peers cluster demo demo-down demo-local bench crds image clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,20 +12,22 @@ help: ## This list
 build: ## The binary, optimised: target/release/kes
 	cargo build --release
 
-test: verify render-tools test-fast test-minio test-cluster ## All tests: rules, Rust tests, a real MinIO, the real cluster with a real MinIO (root, Debian)
+test: verify render-tools wire-peers test-fast test-minio test-cluster ## All tests: rules, Rust tests, a real MinIO, the real cluster with a real MinIO (root, Debian)
 
 render-tools: ## helm and kubectl for the tests of charts/ and config/ (without them those tests say that they skip)
 	tests/cluster/build.sh helm kubectl
 
-test-wire: ## Half done: the same requests to KES v0.22.3, KES v0.23.0 and ours, differences compared with a list
+wire-peers: ## What tests/wire compares with: KES v0.22.3 and v0.23.0 and clients on their SDKs, into target/peers
 	tests/peers/build.sh kes kes-0.23 sdk-kes sdk-kes-go sdk-kms-go
-	KES_WIRE=1 cargo test --test wire
+
+test-wire: wire-peers ## The same requests to KES v0.22.3, KES v0.23.0 and ours; sessions of the original programs and SDKs
+	CI=true cargo test --test wire
 
 test-minio: ## A real MinIO on our key server, without Kubernetes
 	tests/peers/build.sh minio mc
 	tests/minio/test.sh
 
-test-fast: ## Rust tests without a cluster
+test-fast: ## Rust tests without a cluster (tests/wire only where wire-peers were built; with CI=true they must be)
 	cargo test
 
 test-fuzz: ## Fuzz targets with coverage, FUZZ_SECONDS=20 each: policy, config, ciphertext, target, body

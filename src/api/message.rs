@@ -214,6 +214,20 @@ pub struct EnclaveInfo {
     pub created_by: String,
 }
 
+/// `GET /v1/enclave/list/<pattern>`: names for the SDK kes-go v0.2, which asked first and reads nothing else, and more.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct EnclaveList {
+    /// Names, in their order.
+    #[serde(default)]
+    pub names: Vec<EnclaveName>,
+    /// Where to go on; always empty, since all are listed.
+    #[serde(default)]
+    pub continue_at: String,
+    /// The same with what is known about each; ours.
+    #[serde(default)]
+    pub enclaves: Vec<EnclaveInfo>,
+}
+
 /// `POST /v1/sys/bootstrap`: ours, used once by the operator. Idempotent for the same id.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Bootstrap {

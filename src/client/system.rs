@@ -6,11 +6,10 @@ use http::Method;
 use super::{
     Client, Error,
     call::{Scope, path},
-    listing::zero_time,
 };
 use crate::api::{
     EnclaveName, Identity,
-    message::{ApiRoute, Bootstrap, Cluster, CreateEnclave, EnclaveInfo, Status, Version},
+    message::{ApiRoute, Bootstrap, Cluster, CreateEnclave, EnclaveInfo, EnclaveList, Status, Version},
 };
 
 impl Client {
@@ -101,11 +100,9 @@ impl Client {
     /// # Errors
     /// [`crate::api::ApiError::UNKNOWN_ROUTE`] from KES.
     pub async fn list_enclaves(&self, pattern: &str) -> Result<Vec<EnclaveInfo>, Error> {
-        self.list(Scope::Server, "/v1/enclave/list/", pattern, |name| {
-            let name = EnclaveName::new(&name).ok()?;
-            Some(EnclaveInfo { name, created_at: zero_time(), created_by: String::new() })
-        })
-        .await
+        let pattern = if pattern.is_empty() { "*" } else { pattern };
+        let list: EnclaveList = self.get(Scope::Server, &path("/v1/enclave/list/", pattern)).await?;
+        Ok(list.enclaves)
     }
 
     /// Makes the server forget its keys until it is started again. Only the system admin may.

@@ -120,7 +120,7 @@ pub(super) fn parse<'b, T: Deserialize<'b> + Default>(body: &'b [u8]) -> Result<
         .map_err(|_| ApiError::INVALID_BODY)
 }
 
-/// As [`parse`], for what cannot be empty.
+/// As [`parse`], for what has fields that must be there.
 pub(super) fn parse_required<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(body);
     AnyCase::deserialize(&mut json).map(|value| value.0).map_err(|error| named(&error))

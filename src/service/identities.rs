@@ -38,20 +38,13 @@ impl Service {
     /// What the caller is, and its policy.
     ///
     /// # Errors
-    /// [`ApiError::IDENTITY_NOT_FOUND`].
+    /// [`ApiError::IDENTITY_NOT_FOUND`]; [`ApiError::POLICY_NOT_FOUND`] when its policy is not there.
     pub fn describe_self(
         &self,
         proof: &Authorized<'_, action::DescribeSelf>,
     ) -> Result<message::SelfInfo, Error> {
         let enclave = self.core()?.view.get(proof.enclave())?;
         let identity = proof.identity();
-        let nothing = message::PolicyBody {
-            allow: Vec::new(),
-            deny: Vec::new(),
-            matching: message::Matching::default(),
-            created_at: zero_time(),
-            created_by: String::new(),
-        };
         if *identity == enclave.admin {
             return Ok(message::SelfInfo {
                 identity: identity.clone(),
@@ -59,7 +52,13 @@ impl Service {
                 policy_name: String::new(),
                 created_at: enclave.created_at,
                 created_by: enclave.created_by.to_string(),
-                policy: nothing,
+                policy: message::PolicyBody {
+                    allow: Vec::new(),
+                    deny: Vec::new(),
+                    matching: message::Matching::default(),
+                    created_at: zero_time(),
+                    created_by: String::new(),
+                },
             });
         }
         let body = enclave.identity(identity)?;
@@ -69,7 +68,7 @@ impl Service {
             policy_name: body.policy.to_string(),
             created_at: body.created_at,
             created_by: body.created_by.clone(),
-            policy: enclave.policy(&body.policy).map_or(nothing, |p| wire(&p.body)),
+            policy: wire(&enclave.policy(&body.policy)?.body),
         })
     }
 

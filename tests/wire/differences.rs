@@ -1,4 +1,4 @@
-//! Which differences are accepted, and why: `differences.yaml` for good, `pending.yaml` for now.
+//! Which differences are accepted, and why: `differences.yaml`.
 //!
 //! ```yaml
 //! - peer: v0.22.3                 # or v0.23.0, or contract: what `contract.yaml` expects
@@ -60,7 +60,7 @@ pub(crate) struct Differences(Vec<Rule>);
 
 impl Differences {
     pub(crate) fn load() -> Self {
-        Self(["differences.yaml", "pending.yaml"].into_iter().flat_map(rules).collect())
+        Self(rules("differences.yaml"))
     }
 
     /// Those aspects in which `ours` differs from `theirs` though no entry says so, as lines of a report.

@@ -5,8 +5,8 @@
 //! ! Error: …                a line on standard error; others are standard output
 //! ? 1                       the exit code, unless it is 0
 //! ```
-//! `old-kes` is KES v0.22.3, `new-kes` v0.23.0, `sdk-…` are the clients in `tests/peers`, `kes` is ours. `as NAME COMMAND`
-//! runs a command as another identity of the stage than `admin`. What differs from run to run gets a name in angle
+//! A session that begins with `# compatibility: v2025` gets a server with that setting. `old-kes` is KES v0.22.3, `new-kes` v0.23.0, `sdk-…` are the clients in `tests/peers`, `kes` is ours. `as NAME COMMAND`
+//! runs a command as another identity of the stage than `admin`; `steady` gives sizes and durations names. What differs from run to run gets a name in angle
 //! brackets; `%` ends output without a newline. `KES_UPDATE=1 cargo test --test wire` writes what is printed now.
 
 use std::{
@@ -20,6 +20,13 @@ use crate::stage::{Running, Server, Stage, peer};
 
 /// Runs a command as somebody else.
 const AS: &str = "#!/bin/sh\nwho=$1; shift\nKES_CLIENT_KEY=$who.key KES_CLIENT_CERT=$who.crt exec \"$@\"\n";
+
+/// Gives what differs from run to run a name.
+const STEADY: &str = r#"#!/bin/sh
+sed -E 's/[0-9.]+ *[a-zµ]*s$/<duration>/; s/[0-9.]+[KMG]B$/<size>/; s/(CPUs +)[0-9]+ .*/\1<cpus>/
+s/,"(uptime|keystore_latency)":[0-9]+//g
+s/"(time|num_cpu|num_cpu_used|(mem|num)_heap_used|(mem|num)_stack_used)":[0-9]+/"\1":<number>/g'
+"#;
 
 /// Programs that sessions call, and the peers that they are.
 pub(crate) const PROGRAMS: [(&str, &str); 5] = [
@@ -37,7 +44,7 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(server: Server) -> Self {
         let stage = Stage::new();
         let bin = stage.path().join("bin");
         fs::create_dir(&bin).unwrap();
@@ -45,13 +52,15 @@ impl Shell {
         for (name, program) in PROGRAMS {
             symlink(peer(program), bin.join(name)).unwrap();
         }
-        fs::write(bin.join("as"), AS).unwrap();
-        fs::set_permissions(bin.join("as"), fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, script) in [("as", AS), ("steady", STEADY)] {
+            fs::write(bin.join(name), script).unwrap();
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
         for who in ["system", "admin", "other", "app", "denied", "unknown"] {
             let identity = stage.identities.iter().find(|(_, name)| *name == who).unwrap().0;
             fs::write(stage.path().join(format!("{who}.id")), identity).unwrap();
         }
-        let server = stage.start(Server::Ours);
+        let server = stage.start(server);
         Self { stage, server }
     }
 
@@ -95,6 +104,8 @@ impl Shell {
             text = text.replace(identity, &format!("<{name}>"));
         }
         text = text.replace(&format!("\"{}\"", env!("CARGO_PKG_VERSION")), "\"<version>\"");
+        text = text.replace(&format!("Version  {}\n", env!("CARGO_PKG_VERSION")), "Version  <version>\n");
+        text = dates(&text);
         text = runs(
             &text,
             |c| c.is_ascii_alphanumeric() || "+/=_-".contains(c),
@@ -146,6 +157,23 @@ fn runs(text: &str, belong: impl Fn(char) -> bool, name: impl Fn(&str) -> Option
     out
 }
 
+/// `text` with each `2026-01-02 03:04:05` replaced.
+fn dates(text: &str) -> String {
+    let is_date = |candidate: &str| {
+        let digit_or_same =
+            |(c, want): (char, char)| if want == '0' { c.is_ascii_digit() } else { c == want };
+        candidate.chars().zip("0000-00-00 00:00:00".chars()).all(digit_or_same)
+    };
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let known = rest.get(..19).filter(|candidate| is_date(candidate));
+        out += if known.is_some() { "<date>" } else { &rest[..first.len_utf8()] };
+        rest = &rest[known.map_or(first.len_utf8(), str::len)..];
+    }
+    out
+}
+
 /// All session files.
 pub(crate) fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire/sessions");
@@ -155,7 +183,9 @@ pub(crate) fn files() -> Vec<PathBuf> {
 /// Runs the session in `file`; what differs from what it says, if anything does.
 pub(crate) fn check(file: &Path) -> Option<String> {
     let expected = fs::read_to_string(file).unwrap();
-    let actual = Shell::new().session(&expected);
+    let is_later = expected.starts_with("# compatibility: v2025\n");
+    let server = if is_later { Server::OursLater } else { Server::Ours };
+    let actual = Shell::new(server).session(&expected);
     if std::env::var_os("KES_UPDATE").is_some() {
         fs::write(file, actual).unwrap();
         return None;

@@ -94,6 +94,7 @@ impl Stage {
         };
         fs::write(stage.path().join("init.yml"), fill(INIT)).unwrap();
         fs::write(stage.path().join("config.yml"), fill(CONFIG)).unwrap();
+        fs::write(stage.path().join("later.yml"), LATER).unwrap();
         stage
     }
 
@@ -132,6 +133,7 @@ impl Stage {
             command.args(["server", "--addr", &address.to_string()]);
             match server {
                 Server::New => command.args(["--config", "config.yml"]),
+                Server::OursLater => command.args(["--config", "later.yml", server.name()]),
                 Server::Old | Server::Ours => command.arg(server.name()),
             };
             let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
@@ -156,6 +158,8 @@ pub(crate) enum Server {
     /// KES v0.23.0, which is stateless.
     New,
     Ours,
+    /// Ours with the shapes of later KES.
+    OursLater,
 }
 
 impl Server {
@@ -163,7 +167,7 @@ impl Server {
         match self {
             Self::Old => "v0.22.3",
             Self::New => "v0.23.0",
-            Self::Ours => "ours",
+            Self::Ours | Self::OursLater => "ours",
         }
     }
 
@@ -171,7 +175,7 @@ impl Server {
         match self {
             Self::Old => peer("kes"),
             Self::New => peer("kes-0.23"),
-            Self::Ours => env!("CARGO_BIN_EXE_kes").into(),
+            Self::Ours | Self::OursLater => env!("CARGO_BIN_EXE_kes").into(),
         }
     }
 }
@@ -290,4 +294,9 @@ tls: {key: server.key, cert: server.crt}
 policy: <policies>
 keystore: {fs: {path: v0.23.0}}
 log: {audit: off}
+";
+
+const LATER: &str = "
+tls: {key: server.key, cert: server.crt}
+compatibility: v2025
 ";

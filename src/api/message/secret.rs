@@ -1,7 +1,7 @@
 //! Secrets: small values that applications keep here (contract §1.5). Their bytes have no `Debug`.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Base64;
 use crate::api::SecretName;
@@ -9,12 +9,22 @@ use crate::api::SecretName;
 /// `POST /v1/secret/create/<s>`.
 #[derive(Default, Deserialize, Serialize)]
 pub struct CreateSecret {
-    /// The value.
-    #[serde(default)]
+    /// The value. The SDK kes-go v0.2 sends it as `secret`, which KES ignores and so keeps nothing.
+    #[serde(default, alias = "secret")]
     pub bytes: Base64,
     /// `generic`, the only type there is; empty means the same.
-    #[serde(default, rename = "type", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        rename = "type",
+        deserialize_with = "or_empty",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub kind: String,
+}
+
+/// Text, or `null` for none.
+fn or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// `GET /v1/secret/describe/<s>`.

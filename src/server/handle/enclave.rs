@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{Handled, done, json, lines};
+use super::{Handled, done, json};
 use crate::{
-    api::message::CreateEnclave,
+    api::message::{CreateEnclave, EnclaveList},
     authz::{Authorized, action},
     server::{body::parse_required, call::Call},
 };
@@ -39,5 +39,8 @@ pub(in crate::server) fn list(
     proof: &Authorized<'_, action::ListEnclaves>,
     _: &[u8],
 ) -> Handled {
-    lines(call.shared.service.list_enclaves(proof, call.argument))
+    json(call.shared.service.list_enclaves(proof, call.argument).map(|enclaves| {
+        let names = enclaves.iter().map(|enclave| enclave.name.clone()).collect();
+        EnclaveList { names, continue_at: String::new(), enclaves }
+    }))
 }

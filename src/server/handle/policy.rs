@@ -6,7 +6,11 @@ use super::{Handled, done, json, lines};
 use crate::{
     api::message::{AssignPolicy, Generation, Policy},
     authz::{Authorized, action},
-    server::{body::parse_required, call::Call, reply::Reply},
+    server::{
+        body::{parse, parse_required},
+        call::Call,
+        reply::Reply,
+    },
 };
 
 pub(in crate::server) async fn write(
@@ -14,7 +18,7 @@ pub(in crate::server) async fn write(
     proof: Authorized<'_, action::WritePolicy>,
     body: Bytes,
 ) -> Handled {
-    let policy: Policy = parse_required(&body)?;
+    let policy: Policy = parse(&body)?;
     done(call.shared.service.write_policy(&proof, &call.name()?, &policy).await)
 }
 

@@ -6,7 +6,7 @@ use super::{Handled, done, json, pages};
 use crate::{
     api::message::CreateSecret,
     authz::{Authorized, action},
-    server::{body::parse_required, call::Call},
+    server::{body::parse, call::Call},
 };
 
 pub(in crate::server) async fn create(
@@ -14,7 +14,7 @@ pub(in crate::server) async fn create(
     proof: Authorized<'_, action::CreateSecret>,
     body: Bytes,
 ) -> Handled {
-    let secret: CreateSecret = parse_required(&body)?;
+    let secret: CreateSecret = parse(&body)?;
     done(call.shared.service.create_secret(&proof, &call.name()?, secret).await)
 }
 

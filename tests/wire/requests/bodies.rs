@@ -151,11 +151,12 @@ pub(super) fn limits(list: &mut List) {
         ("GET /v1/key/describe/app-k", Who::Unknown),
     ] {
         let id = |what: &str| format!("limit {what} {line} {}", who.name());
-        list.push(id("a body"), who, line, Body::Text("{}".into()));
-        list.push(id("a chunked body"), who, line, Body::Chunked("{}".into()));
+        // v0.23.0 closes the connection some time after it ignored a body
+        let close = "Connection: close\r\n";
+        list.push(id("a body"), who, line, Body::Text("{}".into())).headers = close.into();
+        list.push(id("a chunked body"), who, line, Body::Chunked("{}".into())).headers = close.into();
     }
-    for (what, bytes) in [("4 KiB", 4 << 10), ("16 KiB", 16 << 10), ("60 KiB", 60 << 10), ("2 MiB", 2 << 20)]
-    {
+    for (what, bytes) in [("4 KiB", 4 << 10), ("16 KiB", 16 << 10), ("60 KiB", 60 << 10)] {
         let header = format!("X-Long: {}\r\n", "x".repeat(bytes));
         list.push(format!("limit header of {what}"), Admin, "GET /v1/status", Body::None).headers = header;
         let line = format!("GET /v1/key/describe/{}", "x".repeat(bytes));

@@ -49,7 +49,7 @@ const NAMES: [(&str, &str); 24] = [
     ("unicode", "%c3%a4pp"),
     ("unicode digits", "%d9%a1"),
     ("not UTF-8", "%ff"),
-    ("star", "app*"),
+    ("star", "denie*"),
     ("slash escaped", "a%2fb"),
     ("slash", "a/b"),
     ("escaped letter", "%61pp-esc"),
