@@ -83,6 +83,12 @@ impl FakeApi {
             return refusal(500, "InternalError");
         }
         state.writes.push(format!("{method} {path}"));
+        if *method == Method::DELETE {
+            return match state.objects.remove(path) {
+                Some(object) => (200, object),
+                None => refusal(404, "NotFound"),
+            };
+        }
         // no pass reads an event
         if path.contains("/events.k8s.io/") {
             let event: Value = serde_json::from_slice(body).unwrap();

@@ -14,6 +14,7 @@ mod metrics;
 mod names;
 #[cfg(test)]
 mod pass_tests;
+mod requests;
 mod rights;
 mod rule;
 mod tenant;
@@ -108,8 +109,9 @@ pub async fn run(options: Options) -> Result<(), Error> {
         .map_err(|error| Error::Client(Box::new(error)))?
         .with_layer(&metrics::CountRequests(metrics.clone()))
         .build();
+    let scope = context::Scope { operator: &lease_namespace, namespaces: &watch_namespaces };
     let defaults = cluster::validate::Defaults { image, domain: cluster_domain };
-    let context = Context::new(client.clone(), defaults, metrics.clone());
+    let context = Context::new(client.clone(), defaults, metrics.clone(), &scope);
 
     let missing = rights::probe(&client, &watch_namespaces, &lease_namespace).await;
     for sentence in missing.optional {

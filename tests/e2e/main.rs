@@ -6,15 +6,35 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod certificates;
+mod definitions;
+mod deletion;
+mod drift;
+mod forward;
 mod invalid_specs;
+mod operators;
 mod runner;
 mod tenant_conflicts;
+mod tenant_selector;
+mod volumes;
 mod wait;
+mod wiring;
 mod world;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cases = [invalid_specs::cases(), tenant_conflicts::cases()];
+    let cases = [
+        certificates::cases(),
+        definitions::cases(),
+        deletion::cases(),
+        drift::cases(),
+        invalid_specs::cases(),
+        operators::cases(),
+        tenant_conflicts::cases(),
+        tenant_selector::cases(),
+        volumes::cases(),
+        wiring::cases(),
+    ];
     runner::main(cases.into_iter().flatten().collect())
 }

@@ -185,6 +185,45 @@ impl World {
         find(&cluster).context("it was there a moment ago")
     }
 
+    /// Waits until the wiring of a tenant is in `phase` or further.
+    pub(crate) async fn tenant_reaches(
+        &self,
+        cluster: &str,
+        tenant_namespace: &str,
+        phase: TenantPhase,
+    ) -> anyhow::Result<()> {
+        let order =
+            [TenantPhase::Prepared, TenantPhase::Patched, TenantPhase::Restarting, TenantPhase::Verified];
+        let rank = |phase| order.iter().position(|known| *known == phase);
+        until(
+            self.api::<KesCluster>(),
+            cluster,
+            &format!("tenant {tenant_namespace} at {phase}"),
+            |found: Option<&KesCluster>| {
+                let tenants =
+                    found.and_then(|found| Some(found.status.as_ref()?.tenants.clone())).unwrap_or_default();
+                let tenant = tenants
+                    .iter()
+                    .find(|tenant| tenant.namespace == tenant_namespace)
+                    .ok_or("not named yet")?;
+                let seen = format!("{} {}: {}", tenant.phase, tenant.reason, tenant.message);
+                if rank(tenant.phase) >= rank(phase) { Ok(()) } else { Err(seen) }
+            },
+        )
+        .await
+        .map(drop)
+    }
+
+    /// A Secret with a client certificate that has nothing to do with us.
+    pub(crate) async fn client_certificate(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
+        let pair = kes::pki::self_signed_client(name, std::time::Duration::from_secs(86_400))?;
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "kubernetes.io/tls",
+            "stringData": {"tls.crt": pair.certificate, "tls.key": pair.key.as_str()}});
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        secrets.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(secret)).await?;
+        Ok(())
+    }
+
     /// Everything that the operator made for a cluster in the case's namespace: kind/name → resourceVersion. Of pods,
     /// whose status moves by itself, the UID.
     pub(crate) async fn fingerprint(&self, cluster: &str) -> anyhow::Result<BTreeMap<String, String>> {

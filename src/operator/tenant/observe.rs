@@ -5,11 +5,15 @@ use k8s_openapi::api::{
     core::v1::{Pod, Secret},
 };
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
 };
 
-use crate::operator::cluster::keyring;
+use crate::operator::{
+    Context,
+    cluster::{keyring, validate::Selection},
+    requests::TenantRef,
+};
 
 /// Group and version of the Tenant.
 pub(crate) const API_VERSION: &str = "minio.min.io/v2";
@@ -50,7 +54,7 @@ pub(crate) async fn observe(
     name: &str,
     secret_name: &str,
 ) -> Result<Seen, kube::Error> {
-    let Some(tenant) = api(client, namespace).get_opt(name).await? else {
+    let Some(tenant) = find(client, namespace, name).await? else {
         return Ok(Seen { installed: is_installed(client).await?, ..Seen::default() });
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
@@ -81,6 +85,52 @@ pub(crate) async fn observe(
         pods: pods?.items,
         tenant: Some(tenant),
     })
+}
+
+/// The Tenant, if there is one and Tenants are known at all.
+pub(crate) async fn find(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<DynamicObject>, kube::Error> {
+    match api(client, namespace).get(name).await {
+        Ok(tenant) => Ok(Some(tenant)),
+        // also the answer of an API server that serves no Tenants
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tenants with the labels of `selection`, in its namespaces, else in all that the operator serves.
+///
+/// # Errors
+/// When the API server refuses or does not answer. Where Tenants are unknown there are none.
+pub(crate) async fn select(context: &Context, selection: &Selection) -> Result<Vec<TenantRef>, kube::Error> {
+    let client = &context.client;
+    let namespaces: &[String] =
+        if selection.namespaces.is_empty() { &context.namespaces } else { &selection.namespaces };
+    let resource = resource();
+    let apis: Vec<Api<DynamicObject>> = if namespaces.is_empty() {
+        vec![Api::all_with(client.clone(), &resource)]
+    } else {
+        namespaces.iter().map(|namespace| api(client, namespace)).collect()
+    };
+    let which = ListParams::default().labels(&selection.labels);
+    let mut found = Vec::new();
+    for api in apis {
+        match api.list_metadata(&which).await {
+            Ok(tenants) => found.extend(
+                tenants
+                    .items
+                    .iter()
+                    .map(|tenant| (tenant.namespace().unwrap_or_default(), tenant.name_any())),
+            ),
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Whether the API server serves Tenants.
