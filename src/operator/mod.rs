@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 mod condition;
 mod context;
 mod controller;
+pub mod diff;
 #[cfg(test)]
 mod fake_api;
 mod health;
@@ -91,6 +92,43 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+}
+
+/// Name of the Secret with the system admin's certificate.
+#[must_use]
+pub fn system_admin_secret(cluster: &str) -> String {
+    names::system_admin_secret(cluster)
+}
+
+/// Name of the Secret with the certificate of an enclave's admin.
+#[must_use]
+pub fn enclave_admin_secret(cluster: &str, enclave: &crate::api::EnclaveName) -> String {
+    names::enclave_admin_secret(cluster, enclave)
+}
+
+/// Name of the Secret with a generated unseal key.
+#[must_use]
+pub fn seal_secret(cluster: &str) -> String {
+    names::seal_secret(cluster)
+}
+
+/// Label selector of a cluster's pods.
+#[must_use]
+pub fn pod_selector(cluster: &str) -> String {
+    names::pod_selector(cluster)
+}
+
+/// Whether the operator would accept `cluster`: what the schema cannot say.
+///
+/// # Errors
+/// The first rule that is broken, as a sentence that names the field.
+pub fn validate(cluster: &crate::crd::KesCluster) -> Result<(), String> {
+    let mut cluster = cluster.clone();
+    // what only the API server gives
+    cluster.metadata.uid.get_or_insert_default();
+    cluster.metadata.namespace.get_or_insert_with(|| "default".into());
+    let defaults = cluster::validate::Defaults { image: "any".into(), domain: "cluster.local".into() };
+    cluster::validate::validate(&cluster, &defaults).map(drop).map_err(|rule| rule.to_string())
 }
 
 /// Runs the operator until it is told to stop.

@@ -17,6 +17,8 @@ pub(crate) mod report;
 mod select;
 pub(crate) mod validate;
 
+pub(crate) use apply::stamped;
+
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -106,6 +108,66 @@ pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result
     measure(context, &record);
     let next = Some(report::next(record.status(), rule.as_ref(), now));
     Ok(Reached { next, result: report::result(record.status(), rule.as_ref()) })
+}
+
+/// What a pass over a cluster would come to.
+pub(crate) enum Foresight {
+    /// A rule that forbids everything.
+    Refused(Rule),
+    /// What would be applied.
+    Objects(Box<Foreseen>),
+}
+
+/// What a pass would apply.
+pub(crate) struct Foreseen {
+    pub(crate) wanted: Wanted,
+    pub(crate) objects: build::Objects,
+    /// Secrets that would be made or exchanged, and what for.
+    pub(crate) secrets: Vec<(String, String)>,
+    /// What a person would be told.
+    pub(crate) notes: Vec<Rule>,
+}
+
+/// The steps of a pass up to build, on a `KesCluster` that need not exist yet. Reads only.
+pub(crate) async fn foresee(context: &Context, cluster: &KesCluster) -> Result<Foresight, Error> {
+    let status = cluster.status.clone().unwrap_or_default();
+    let wanted = match validate::validate(cluster, &context.defaults) {
+        Ok(wanted) => wanted,
+        Err(rule) => return Ok(Foresight::Refused(rule)),
+    };
+    let seen = observe::observe(context, cluster, Some(&wanted)).await?;
+    let requests = Requests::of(&cluster.name_any(), cluster.annotations());
+    let selected = seen.selected.as_deref().unwrap_or_default();
+    let wanted = select::settle(wanted, selected, &status.tenants, &requests);
+    let go = match plan::plan(&wanted, cluster.spec.paused, &status, &seen, context.now()) {
+        Plan::Halt(rule) => return Ok(Foresight::Refused(rule)),
+        Plan::Go(go) => go,
+    };
+    let Go { make, ring, lost, certificate, volumes, member: _ } = go;
+    let made = |purpose: &Purpose| (purpose.secret(&wanted.name), format!("is made: {purpose}"));
+    let mut secrets: Vec<_> = make.iter().map(made).collect();
+    let exchanged = match certificate.step {
+        certificate::Step::Keep => None,
+        certificate::Step::Make => Some("is made: server certificate"),
+        certificate::Step::Renew => Some("changes: the server's certificate is renewed, with the same key"),
+        certificate::Step::Copy(_) => Some("changes: the certificate of spec.tls is taken over"),
+    };
+    let name = Purpose::ServerCertificate.secret(&wanted.name);
+    secrets.extend(exchanged.map(|what| (name, what.to_owned())));
+    let admin = ring.identity(&Purpose::SystemAdmin).unwrap_or_else(|_| super::diff::nobody());
+    let basis = build::Basis {
+        system_admin: &admin,
+        storage: &volumes.template,
+        apis: seen.apis,
+        operator_namespace: &context.operator_namespace,
+    };
+    let mut notes: Vec<_> = lost.into_iter().map(|(_, rule)| rule).collect();
+    notes.extend(volumes.refused.clone());
+    if volumes.replace.is_some() && volumes.refused.is_none() {
+        notes.push(Rule::Expanding { size: wanted.storage.size.clone() });
+    }
+    let objects = build::build(&wanted, &basis);
+    Ok(Foresight::Objects(Box::new(Foreseen { wanted, objects, secrets, notes })))
 }
 
 /// Lets a deletion through: what shall go is owned from now on, and Kubernetes collects it.
