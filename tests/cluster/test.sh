@@ -24,6 +24,10 @@ if [ $code = 0 ]; then
   (cd "$repo" && KES_E2E=1 cargo test --test e2e -- ${E2E:-}) || code=$?
   echo; echo "== config/samples"
   "$here/samples.sh" || code=$?
+  if [ $code = 0 ]; then
+    echo; echo "== every way to install"
+    "$here/install-ways.sh" || code=$?
+  fi
 fi
 if [ $code != 0 ]; then
   "$repo/tests/demo/logs.sh" || true
