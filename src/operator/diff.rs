@@ -23,10 +23,7 @@ use super::{
     rule::Rule,
     tenant,
 };
-use crate::{
-    api::Identity,
-    crd::KesCluster,
-};
+use crate::{api::Identity, crd::KesCluster};
 
 /// Who the dry runs are to the API server: somebody who applies a manifest.
 const MANAGER: &str = "kes-diff";
@@ -98,8 +95,7 @@ pub async fn diff(client: Client, question: Question) -> Result<Vec<Difference>,
     let live = clusters.get_opt(&name).await.map_err(reading(&object))?;
     let params = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
     // what the API server makes of it: defaults, rules, and the status that is there
-    let cluster =
-        clusters.patch(&name, &params, &Patch::Apply(&manifest)).await.map_err(trying(&object))?;
+    let cluster = clusters.patch(&name, &params, &Patch::Apply(&manifest)).await.map_err(trying(&object))?;
     let mut found = vec![difference(object, live.as_ref(), &cluster)?];
 
     let image = match image {
@@ -108,7 +104,8 @@ pub async fn diff(client: Client, question: Question) -> Result<Vec<Difference>,
     };
     let scope = Scope { operator: &operator_namespace, namespaces: &[] };
     let context = Context::new(client.clone(), Defaults { image, domain }, Metrics::new(), &scope);
-    let plan = cluster::foresee(&context, &cluster).await.map_err(|error| Error::Observe(error.to_string()))?;
+    let plan =
+        cluster::foresee(&context, &cluster).await.map_err(|error| Error::Observe(error.to_string()))?;
     let foreseen = match plan {
         cluster::Foresight::Refused(rule) => {
             found.push(told(format!("KesCluster {namespace}/{name}"), &rule));
@@ -118,7 +115,11 @@ pub async fn diff(client: Client, question: Question) -> Result<Vec<Difference>,
     };
     let cluster::Foreseen { wanted, objects, secrets, notes } = foreseen;
     for (secret, why) in secrets {
-        found.push(Difference { object: format!("Secret {namespace}/{secret}"), verdict: why, lines: Vec::new() });
+        found.push(Difference {
+            object: format!("Secret {namespace}/{secret}"),
+            verdict: why,
+            lines: Vec::new(),
+        });
     }
     let cluster::build::Objects {
         service_account,
@@ -144,7 +145,9 @@ pub async fn diff(client: Client, question: Question) -> Result<Vec<Difference>,
         if let Some(object) = object {
             let resource = kind.resource();
             let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
-            found.push(try_one(&api, format!("{} {namespace}/{}", resource.kind, object.name_any()), object).await?);
+            found.push(
+                try_one(&api, format!("{} {namespace}/{}", resource.kind, object.name_any()), object).await?,
+            );
         }
     }
     found.push(compare(&client, stateful_set).await?);

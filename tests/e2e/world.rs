@@ -72,12 +72,11 @@ impl World {
         }
         let clusters = self.api::<KesCluster>();
         // a refusal of deletion would keep the namespace for ever
-        let acknowledged =
-            json!({"metadata": {"annotations": {"kes-operator.io/acknowledge-deletion": "true"}}});
         for cluster in clusters.list(&ListParams::default()).await.into_iter().flatten() {
-            let _ = clusters
-                .patch(&cluster.name_any(), &PatchParams::default(), &Patch::Merge(&acknowledged))
-                .await;
+            let name = cluster.name_any();
+            let acknowledged =
+                json!({"metadata": {"annotations": {"kes-operator.io/acknowledge-deletion": name}}});
+            let _ = clusters.patch(&name, &PatchParams::default(), &Patch::Merge(&acknowledged)).await;
         }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let ours = ListParams::default().labels(&format!("kes-e2e={}", self.namespace));

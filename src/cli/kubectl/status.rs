@@ -1,10 +1,7 @@
 //! `kubectl kes status`: one screen about a KesCluster, as the operator sees it and as its members say.
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    core::v1::Pod,
-    events::v1::Event,
-};
+use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::{
@@ -94,10 +91,10 @@ fn show(screen: &Screen, color: Color) -> String {
     );
     text += &line("Seal", &seal);
     if let Some(certificate) = &status.certificate {
-        let renewal = certificate
-            .renewal_at
-            .as_ref()
-            .map_or_else(|| "renewed by whoever keeps its Secret".into(), |at| format!("renewed {}", date(at.0)));
+        let renewal = certificate.renewal_at.as_ref().map_or_else(
+            || "renewed by whoever keeps its Secret".into(),
+            |at| format!("renewed {}", date(at.0)),
+        );
         text += &line("TLS", &format!("valid until {}, {renewal}", date(certificate.not_after.0)));
     }
     if let Some(bootstrap) = &status.bootstrap {
@@ -110,7 +107,9 @@ fn show(screen: &Screen, color: Color) -> String {
     let conditions: Vec<_> = status
         .conditions
         .iter()
-        .map(|found| vec![found.type_.clone(), found.status.clone(), found.reason.clone(), found.message.clone()])
+        .map(|found| {
+            vec![found.type_.clone(), found.status.clone(), found.reason.clone(), found.message.clone()]
+        })
         .collect();
     text += &table(color, &["TYPE", "STATUS", "REASON", "MESSAGE"], &conditions);
     if !status.tenants.is_empty() {
@@ -120,7 +119,8 @@ fn show(screen: &Screen, color: Color) -> String {
     events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     if !events.is_empty() {
         text += &format!("\n{}\n", color.bold("Last events"));
-        let rows: Vec<_> = events.iter().take(EVENTS).map(|(at, event)| event_row(*at, event, *now)).collect();
+        let rows: Vec<_> =
+            events.iter().take(EVENTS).map(|(at, event)| event_row(*at, event, *now)).collect();
         text += &table(color, &["AGE", "TYPE", "REASON", "MESSAGE"], &rows);
     }
     text
@@ -128,7 +128,8 @@ fn show(screen: &Screen, color: Color) -> String {
 
 fn member_line(pod: &Pod, member: &Result<Cluster, String>, cluster: &str) -> String {
     let name = pod.name_any();
-    let phase = pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_else(|| "Unknown".into());
+    let phase =
+        pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_else(|| "Unknown".into());
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_else(|| "no node".into());
     let restarts: i32 = pod
         .status
@@ -196,19 +197,25 @@ mod tests {
                     {"namespace": "team", "name": "other", "phase": "Pending", "reason": "TenantMissing",
                         "message": "there is no such Tenant", "since": "2026-11-25T10:00:00Z"}]}}))
         .unwrap();
-        let pod = serde_json::from_value(json!({"metadata": {"name": "vault-0"}, "spec": {"containers": [], "nodeName": "n1"},
-            "status": {"phase": "Running"}}))
+        let pod = serde_json::from_value(
+            json!({"metadata": {"name": "vault-0"}, "spec": {"containers": [], "nodeName": "n1"},
+            "status": {"phase": "Running"}}),
+        )
         .unwrap();
         let event = |at: &str, reason: &str| {
-            serde_json::from_value(json!({"metadata": {}, "eventTime": at, "type": "Normal", "reason": reason,
-                "note": "what happened"}))
+            serde_json::from_value(
+                json!({"metadata": {}, "eventTime": at, "type": "Normal", "reason": reason,
+                "note": "what happened"}),
+            )
             .unwrap()
         };
         let screen = Screen {
             cluster,
             pods: vec![pod],
-            member: Ok(serde_json::from_value(json!({"cluster_id": "c0ffee", "initialised": true, "sealed": false,
-                "version": "0.1.0", "member_id": "m1", "leader_id": "m1", "applied": 7}))
+            member: Ok(serde_json::from_value(
+                json!({"cluster_id": "c0ffee", "initialised": true, "sealed": false,
+                "version": "0.1.0", "member_id": "m1", "leader_id": "m1", "applied": 7}),
+            )
             .unwrap()),
             events: vec![
                 event("2026-11-25T10:00:00.000000Z", "Bootstrapped"),

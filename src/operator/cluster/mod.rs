@@ -93,7 +93,7 @@ pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result
         Err(rule) => Outcome::halted(record.status(), rule.clone()),
         Ok(wanted) => match plan::plan(wanted, record.cluster().spec.paused, record.status(), &seen, now) {
             Plan::Halt(rule) => Outcome::halted(record.status(), rule),
-            Plan::Go(go) => pass(context, &mut record, wanted, &seen, go, &requests).await?,
+            Plan::Go(go) => pass(context, &mut record, wanted, &seen, *go, &requests).await?,
         },
     };
     outcome.dependents = dependents;
@@ -141,7 +141,7 @@ pub(crate) async fn foresee(context: &Context, cluster: &KesCluster) -> Result<F
     let wanted = select::settle(wanted, selected, &status.tenants, &requests);
     let go = match plan::plan(&wanted, cluster.spec.paused, &status, &seen, context.now()) {
         Plan::Halt(rule) => return Ok(Foresight::Refused(rule)),
-        Plan::Go(go) => go,
+        Plan::Go(go) => *go,
     };
     let Go { make, ring, lost, certificate, volumes, member: _ } = go;
     let made = |purpose: &Purpose| (purpose.secret(&wanted.name), format!("is made: {purpose}"));

@@ -31,7 +31,7 @@ pub(crate) enum Plan {
     /// Nothing is written, except the report.
     Halt(Rule),
     /// Objects are brought up to date, then the member.
-    Go(Go),
+    Go(Box<Go>),
 }
 
 /// What is allowed.
@@ -89,7 +89,7 @@ pub(crate) fn plan(
         return Plan::Halt(Rule::Paused);
     }
     match decide(wanted, status, seen, now) {
-        Ok(go) => Plan::Go(go),
+        Ok(go) => Plan::Go(Box::new(go)),
         Err(rule) => Plan::Halt(rule),
     }
 }

@@ -49,7 +49,7 @@ fn bootstrap(phase: BootstrapPhase) -> Option<Bootstrap> {
 
 fn go(wanted: &Wanted, status: &KesClusterStatus, seen: &Seen) -> Go {
     match plan(wanted, false, status, seen, Timestamp::now()) {
-        Plan::Go(go) => go,
+        Plan::Go(go) => *go,
         Plan::Halt(rule) => panic!("halted: {rule}"),
     }
 }
