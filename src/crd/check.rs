@@ -178,7 +178,7 @@ mod tests {
             ),
             ("{enclaves: [{name: a b}]}", "spec.enclaves[0].name: \"a b\" does not match ^[0-9A-Za-z_-]+$"),
             ("{enclaves: [{name: a}, {name: a}]}", "spec.enclaves[1]: a is there twice"),
-            ("{tenants: [{name: t, namespace: n}]}", "spec.tenants[0].keyName: missing"),
+            ("{tenants: [{name: t, namespace: team}]}", "spec.tenants[0].keyName: missing"),
             (
                 "{deletionPolicy: Forget}",
                 "spec.deletionPolicy: \"Forget\" is none of [\"Retain\",\"Delete\"]",

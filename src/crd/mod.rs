@@ -14,8 +14,8 @@ use kube::CustomResourceExt;
 pub use check::{check, problems};
 pub use pod::PodOverrides;
 pub use spec::{
-    DeletionPolicy, Enclave, IdentityGrant, ImagePullPolicy, KesCluster, KesClusterSpec, Key, PolicyRules,
-    Seal, SecretKeyReference, Storage,
+    DeletionPolicy, Enclave, IdentityGrant, ImagePullPolicy, KesCluster, KesClusterSpec, Key, Matching,
+    PolicyRules, Seal, SecretKeyReference, Storage,
 };
 pub use status::{
     Bootstrap, BootstrapPhase, CertificateStatus, EnclaveContents, Injected, IssuedSecret, KesClusterStatus,

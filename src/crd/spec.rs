@@ -286,6 +286,20 @@ pub struct PolicyRules {
     #[serde(default)]
     #[schemars(length(max = 128), inner(length(min = 1, max = 256), regex(pattern = r"^/")))]
     pub deny: Vec<String>,
+
+    /// What the patterns mean.
+    #[serde(default, rename = "match")]
+    pub matching: Matching,
+}
+
+/// What the patterns of a policy mean.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Matching {
+    /// As in KES v0.22: a `*` stays within one element of the path. The default.
+    #[default]
+    Glob,
+    /// As in later KES: a `*` at the end matches any rest, also beyond `/`; everything else is literal.
+    Prefix,
 }
 
 /// An application: it gets a Secret with a client certificate, and a policy.

@@ -12,6 +12,9 @@ pub(crate) const MANAGER: &str = "kes-operator";
 pub(crate) const CLUSTER_LABEL: &str = "kes-operator.io/cluster";
 /// Label: the namespace of that cluster.
 pub(crate) const CLUSTER_NAMESPACE_LABEL: &str = "kes-operator.io/cluster-namespace";
+/// Annotation of a Tenant or its Namespace: namespaces whose KesClusters may have the Tenant patched and restarted, with
+/// commas between them; `*` means every one.
+pub(crate) const ALLOW_FROM: &str = "kes-operator.io/allow-from";
 /// Annotation: digest of what was applied last, so that an unchanged object is not written again.
 pub(crate) const APPLIED_ANNOTATION: &str = "kes-operator.io/applied";
 /// Annotation of the pod template: digest of the server's configuration.

@@ -13,6 +13,7 @@ mod drift;
 mod forward;
 mod invalid_specs;
 mod operators;
+mod plugin;
 mod runner;
 mod tenant_conflicts;
 mod tenant_selector;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         drift::cases(),
         invalid_specs::cases(),
         operators::cases(),
+        plugin::cases(),
         tenant_conflicts::cases(),
         tenant_selector::cases(),
         volumes::cases(),

@@ -19,6 +19,7 @@ const CLUSTER: &str = "vault";
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
+        Case::new("a_tenant_of_another_namespace_is_not_touched_before_somebody_there_agrees", consent),
         Case::new("a_tenant_with_client_certificates_of_its_own_is_wired_by_a_volume", by_volume),
         Case::new("with_a_manual_restart_nothing_is_touched_before_the_approval", approved),
         Case::new("a_humans_concurrent_edit_of_the_tenant_is_never_lost", race),
@@ -32,6 +33,27 @@ fn named(namespace: &str, more: Value) -> Value {
         tenant[field] = value.clone();
     }
     json!({"tenants": [tenant]})
+}
+
+async fn consent(world: World) -> Outcome {
+    let namespace = world.namespace_with("t", json!({"kes-operator.io/allow-from": "somebody-else"})).await?;
+    world.create_tenant(&namespace, json!({"requestAutoCert": true})).await?;
+    let before = world.tenants(&namespace).get(TENANT).await?;
+    world.create_cluster(CLUSTER, &named(&namespace, json!({}))).await?;
+    let tenant = world.tenant_is(CLUSTER, &namespace, TenantPhase::Pending, "NotAllowed").await?;
+    let from = &world.namespace;
+    let way_out = format!("kubectl annotate namespace {namespace} kes-operator.io/allow-from={from}");
+    assert!(tenant.message.contains(&way_out), "{}", tenant.message);
+    world.ready(CLUSTER).await?;
+    assert_eq!(world.tenants(&namespace).get(TENANT).await?.data["spec"], before.data["spec"]);
+    let secrets = Api::<k8s_openapi::api::core::v1::Secret>::namespaced(world.client.clone(), &namespace);
+    assert!(secrets.get_opt(&format!("kes-client-{CLUSTER}")).await?.is_none(), "nothing is put there");
+    // whoever may write the Tenant can agree as well, and is heard at once
+    let agreed =
+        json!({"metadata": {"annotations": {"kes-operator.io/allow-from": format!("other, {from}")}}});
+    world.tenants(&namespace).patch(TENANT, &world.as_user(), &Patch::Merge(agreed)).await?;
+    world.tenant_is(CLUSTER, &namespace, TenantPhase::Patched, "WaitingForTemplate").await?;
+    Ok(Ending::Held)
 }
 
 async fn by_volume(world: World) -> Outcome {

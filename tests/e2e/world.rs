@@ -43,13 +43,13 @@ impl World {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() % 10_000_000;
         let namespace = format!("e2e-{}-{stamp}", slug.trim_matches('-').to_lowercase());
         let world = Self { client, namespace };
-        world.make_namespace(&world.namespace).await?;
+        world.make_namespace(&world.namespace, json!({})).await?;
         Ok(world)
     }
 
-    async fn make_namespace(&self, name: &str) -> anyhow::Result<()> {
+    async fn make_namespace(&self, name: &str, annotations: Value) -> anyhow::Result<()> {
         let namespace: Namespace = serde_json::from_value(
-            json!({"metadata": {"name": name, "labels": {"kes-e2e": self.namespace}}}),
+            json!({"metadata": {"name": name, "labels": {"kes-e2e": self.namespace}, "annotations": annotations}}),
         )?;
         Api::all(self.client.clone())
             .create(&PostParams::default(), &namespace)
@@ -58,10 +58,15 @@ impl World {
         Ok(())
     }
 
-    /// Another namespace of this case, for a Tenant.
+    /// Another namespace of this case, for a Tenant, which agrees to be wired by the case's KesClusters.
     pub(crate) async fn tenant_namespace(&self, suffix: &str) -> anyhow::Result<String> {
+        self.namespace_with(suffix, json!({"kes-operator.io/allow-from": self.namespace})).await
+    }
+
+    /// Another namespace of this case.
+    pub(crate) async fn namespace_with(&self, suffix: &str, annotations: Value) -> anyhow::Result<String> {
         let name = format!("{}-{suffix}", self.namespace);
-        self.make_namespace(&name).await?;
+        self.make_namespace(&name, annotations).await?;
         Ok(name)
     }
 

@@ -78,16 +78,28 @@ pub(crate) async fn apply(client: &Client, objects: Objects) -> Result<usize, Er
     writes += apply_or_prune(client, &namespace, &name, network_policy).await?;
     writes += apply_or_prune(client, &namespace, &name, disruption_budget).await?;
     // who writes the certificate, then who waits for it
-    for Optional { kind, name, object } in optional {
-        let api = Api::namespaced_with(client.clone(), &namespace, &kind.resource());
-        let what = format!("{} {name}", kind.resource().kind);
-        writes += match object {
-            Some(object) => write_one(&api, &what, &object).await?,
-            None => prune(&api, &what, &name).await?,
-        };
+    for object in optional {
+        writes += apply_optional(client, &namespace, object).await?;
     }
     writes += apply_one(client, stateful_set).await?;
     Ok(writes)
+}
+
+/// Applies one object of a kind that not every API server knows, or takes it away.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) async fn apply_optional(
+    client: &Client,
+    namespace: &str,
+    Optional { kind, name, object }: Optional,
+) -> Result<usize, Error> {
+    let api = Api::namespaced_with(client.clone(), namespace, &kind.resource());
+    let what = format!("{} {name}", kind.resource().kind);
+    match object {
+        Some(object) => write_one(&api, &what, &object).await,
+        None => prune(&api, &what, &name).await,
+    }
 }
 
 /// Applies `object`, or takes away the one that was applied when none is wanted.

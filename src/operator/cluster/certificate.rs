@@ -37,6 +37,8 @@ pub(crate) enum Step {
     Renew,
     /// A certificate of somebody else's.
     Copy(BTreeMap<String, ByteString>),
+    /// There is none yet, and servers cannot start without: it is asked for, and nothing else is done.
+    Await(Rule),
 }
 
 /// The step, and what is wrong with the certificate that the spec asks for.
@@ -79,7 +81,8 @@ pub(crate) fn decide(wanted: &Wanted, found: &Found<'_>, now: Timestamp) -> Resu
         Tls::Issuer { issuer, secret } => {
             let missing =
                 || Rule::WaitingForCertificate { issuer: issuer.name.clone(), secret: secret.clone() };
-            foreign(wanted, found, secret, missing, now)
+            // who makes it has to be asked first
+            foreign(wanted, found, secret, missing, now).or_else(|rule| Ok(Step::Await(rule).into()))
         }
     }
 }

@@ -12,7 +12,10 @@ use super::{
     validate::{Enclave, Grant, Standing, Tenant, Wanted},
 };
 use crate::{
-    api::{ApiError, EnclaveName, Fault, Identity, KeyName, PolicyName, message::Policy},
+    api::{
+        ApiError, EnclaveName, Fault, Identity, KeyName, PolicyName,
+        message::{Policy, PolicyBody},
+    },
     client,
     crd::{EnclaveContents, IssuedSecret},
     operator::{key_service::Address, names},
@@ -260,7 +263,7 @@ async fn fill(client: &client::Client, target: &Target, contents: &mut Contents)
     for (name, policy) in policies {
         let found =
             absent_is_none(client.read_policy(name).await).map_err(call(format!("read policy {name}")))?;
-        if found.is_none_or(|found| found.allow != policy.allow || found.deny != policy.deny) {
+        if found.is_none_or(|found| !is_same(&found, policy)) {
             client.write_policy(name, policy).await.map_err(call(format!("write policy {name}")))?;
             contents.changes.push(format!("wrote policy {name} in enclave {enclave}"));
         }
@@ -286,6 +289,12 @@ async fn fill(client: &client::Client, target: &Target, contents: &mut Contents)
         }
     }
     Ok(())
+}
+
+/// Whether a policy says what is wanted.
+fn is_same(found: &PolicyBody, wanted: &Policy) -> bool {
+    let Policy { allow, deny, matching } = wanted;
+    found.allow == *allow && found.deny == *deny && found.matching == *matching
 }
 
 fn connect(

@@ -104,7 +104,7 @@ pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result
     for news in report::news(record.reported(), &status) {
         context.tell(record.cluster(), news).await;
     }
-    record.write(status).await?;
+    record.report(status).await?;
     measure(context, &record);
     let next = Some(report::next(record.status(), rule.as_ref(), now));
     Ok(Reached { next, result: report::result(record.status(), rule.as_ref()) })
@@ -146,8 +146,8 @@ pub(crate) async fn foresee(context: &Context, cluster: &KesCluster) -> Result<F
     let Go { make, ring, lost, certificate, volumes, member: _ } = go;
     let made = |purpose: &Purpose| (purpose.secret(&wanted.name), format!("is made: {purpose}"));
     let mut secrets: Vec<_> = make.iter().map(made).collect();
-    let exchanged = match certificate.step {
-        certificate::Step::Keep => None,
+    let exchanged = match &certificate.step {
+        certificate::Step::Keep | certificate::Step::Await(_) => None,
         certificate::Step::Make => Some("is made: server certificate"),
         certificate::Step::Renew => Some("changes: the server's certificate is renewed, with the same key"),
         certificate::Step::Copy(_) => Some("changes: the certificate of spec.tls is taken over"),
@@ -162,6 +162,9 @@ pub(crate) async fn foresee(context: &Context, cluster: &KesCluster) -> Result<F
         operator_namespace: &context.operator_namespace,
     };
     let mut notes: Vec<_> = lost.into_iter().map(|(_, rule)| rule).collect();
+    if let certificate::Step::Await(rule) = certificate.step {
+        notes.push(rule);
+    }
     notes.extend(volumes.refused.clone());
     if volumes.replace.is_some() && volumes.refused.is_none() {
         notes.push(Rule::Expanding { size: wanted.storage.size.clone() });
@@ -207,6 +210,14 @@ async fn pass(
 ) -> Result<Outcome, Error> {
     let Go { make, ring, lost, certificate, volumes, member } = go;
     settle_metadata(record, wanted, requests).await?;
+    if let certificate::Step::Await(rule) = certificate.step {
+        let asked = apply::apply_optional(&context.client, &wanted.namespace, build::request(wanted)).await;
+        let rule = match asked {
+            Ok(_) => rule,
+            Err(error) => refused(error)?,
+        };
+        return Ok(Outcome::halted(record.status(), rule));
+    }
     let ring = make_secrets(context, record.cluster(), wanted, make, certificate.step, ring).await?;
     // before the bootstrap: what a member will rely on must be known as irreplaceable first
     record.remember_secrets(wanted, &ring).await?;
@@ -232,8 +243,7 @@ async fn pass(
         operator_namespace: &context.operator_namespace,
     };
     if let Err(error) = apply::apply(&context.client, build::build(wanted, &basis)).await {
-        let Some((object, problem)) = error.refusal() else { return Err(error.into()) };
-        outcome.rule = Some(Rule::ObjectRefused { object, problem });
+        outcome.rule = Some(refused(error)?);
         return Ok(outcome);
     }
     apply::settle_owners(&context.client, wanted, seen).await?;
@@ -260,6 +270,14 @@ async fn pass(
         .map(|(_, rule)| rule);
     outcome.rule = outcome.rule.or(identity_lost);
     Ok(outcome)
+}
+
+/// An object that the API server refuses is told; anything else fails the pass, and time may help.
+fn refused(error: apply::Error) -> Result<Rule, Error> {
+    match error.refusal() {
+        Some((object, problem)) => Ok(Rule::ObjectRefused { object, problem }),
+        None => Err(error.into()),
+    }
 }
 
 /// The finalizer before anything depends on the cluster, and no request that was carried out already.
@@ -291,7 +309,7 @@ async fn make_secrets(
     }
     let purpose = Purpose::ServerCertificate;
     let exchanged = match certificate {
-        certificate::Step::Keep => None,
+        certificate::Step::Keep | certificate::Step::Await(_) => None,
         certificate::Step::Make => {
             Some((material::make(wanted, &purpose, &ring, context.now(), &*context.random)?, "made"))
         }

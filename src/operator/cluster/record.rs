@@ -17,6 +17,13 @@ use crate::{
     operator::names,
 };
 
+/// Attempts at a report while somebody keeps changing the resource.
+const REPORTS: u32 = 5;
+
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
 /// Why the record was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -109,6 +116,28 @@ impl Record {
             completed_at: Some(Time(now)),
         };
         self.write(KesClusterStatus { bootstrap: Some(record), ..self.status().clone() }).await
+    }
+
+    /// Writes what a pass came to. Unlike a decision this must not be lost because a person changed the spec or an
+    /// annotation meanwhile: it says what was put into Tenants. Only another writer of the status is an error.
+    pub(crate) async fn report(&mut self, status: KesClusterStatus) -> Result<(), Error> {
+        let mut tries = REPORTS;
+        loop {
+            let failed = match self.write(status.clone()).await {
+                Err(Error::Write(error)) if is_conflict(&error) && tries > 0 => error,
+                answer => return answer,
+            };
+            tries -= 1;
+            let Some(live) = self.api.get_opt(&self.cluster.name_any()).await.map_err(Error::Read)? else {
+                return Err(Error::Write(failed));
+            };
+            let same = live.metadata.uid == self.cluster.metadata.uid
+                && live.status.clone().unwrap_or_default() == *self.status();
+            if !same {
+                return Err(Error::Write(failed));
+            }
+            self.cluster.metadata = live.metadata;
+        }
     }
 
     /// Writes `status` if it differs. A concurrent change is an error, so that nothing is decided on old knowledge.

@@ -12,7 +12,10 @@ use kube::{Resource, core::Selector};
 
 use super::purpose::Purpose;
 use crate::{
-    api::{API_PORT, EnclaveName, KeyName, NameError, PolicyName, message::Policy},
+    api::{
+        API_PORT, EnclaveName, KeyName, NameError, PolicyName,
+        message::{Matching, Policy},
+    },
     crd::{
         self, DeletionPolicy, ImagePullPolicy, KesCluster, LabelOperator, Mode, Mount, PodOverrides,
         RestartPolicy,
@@ -321,7 +324,7 @@ fn parse_enclave(field: &str, enclave: &crd::Enclave) -> Result<Enclave, Rule> {
 }
 
 fn parse_policy(field: &str, rules: &crd::PolicyRules) -> Result<(PolicyName, Policy), Rule> {
-    let crd::PolicyRules { name, allow, deny } = rules;
+    let crd::PolicyRules { name, allow, deny, matching } = rules;
     for (list, patterns) in [("allow", allow), ("deny", deny)] {
         for (index, pattern) in patterns.iter().enumerate() {
             // a pattern without the slash matches no path: a deny that never denies must not pass silently
@@ -332,7 +335,11 @@ fn parse_policy(field: &str, rules: &crd::PolicyRules) -> Result<(PolicyName, Po
         }
     }
     let name = named(&format!("{field}.name"), PolicyName::new(name))?;
-    Ok((name, Policy { allow: allow.clone(), deny: deny.clone(), ..Policy::default() }))
+    let matching = match matching {
+        crd::Matching::Glob => Matching::Glob,
+        crd::Matching::Prefix => Matching::Prefix,
+    };
+    Ok((name, Policy { allow: allow.clone(), deny: deny.clone(), matching }))
 }
 
 fn parse_tenant(field: &str, tenant: &crd::Tenant, enclaves: &[Enclave]) -> Result<Tenant, Rule> {

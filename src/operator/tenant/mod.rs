@@ -134,7 +134,7 @@ pub(crate) async fn foresee(
         let object = format!("Tenant {namespace}/{name}");
         let before = known.iter().find(|known| known.name == *name && known.namespace == *namespace);
         let secret = names::projected_secret(&wanted.name);
-        let seen = match observe::observe(&context.client, namespace, name, &secret).await {
+        let seen = match look(context, &wanted.namespace, tenant, &secret).await {
             Ok(seen) => seen,
             Err(error) => {
                 found.push((object, format!("cannot be read: {error}"), Vec::new()));
@@ -204,7 +204,7 @@ async fn pass(
         return (None, Reached::new(TenantPhase::Pending, Rule::ClusterDeleting, None));
     }
     let secret_name = names::projected_secret(&wanted.name);
-    let seen = match observe::observe(&context.client, &tenant.namespace, &tenant.name, &secret_name).await {
+    let seen = match look(context, &wanted.namespace, tenant, &secret_name).await {
         Ok(seen) => seen,
         Err(error) => return (before.and_then(|before| before.uid.clone()), unread(before, &error)),
     };
@@ -224,6 +224,11 @@ async fn pass(
     let reached = take(context, around, tenant, seen, step).await;
     let tells = matches!(reached.rule, Rule::RenderPending | Rule::ManagedElsewhere { .. });
     (uid, Reached { injected: reached.injected.or(kept), snippet: snippet.filter(|_| tells), ..reached })
+}
+
+/// Everything about a tenant, for a `KesCluster` of the namespace `from`.
+async fn look(context: &Context, from: &str, tenant: &Tenant, secret: &str) -> Result<Seen, kube::Error> {
+    observe::observe(&context.client, &tenant.namespace, &tenant.name, secret, from).await
 }
 
 /// What is not in the Tenant yet, as YAML.
@@ -251,7 +256,7 @@ async fn leave(
     unwire: bool,
 ) -> Option<Reached> {
     let secret_name = names::projected_secret(&around.wanted.name);
-    let seen = match observe::observe(&context.client, &tenant.namespace, &tenant.name, &secret_name).await {
+    let seen = match look(context, &around.wanted.namespace, tenant, &secret_name).await {
         Ok(seen) => seen,
         Err(error) => return Some(unread(Some(before), &error)),
     };
@@ -302,7 +307,14 @@ async fn take(context: &Context, around: &Around<'_>, tenant: &Tenant, seen: See
         }
         Step::ProveAndPatch(fields, injected) => match proved(context, wanted, tenant).await {
             Err(rule) => Reached::new(TenantPhase::Prepared, rule, None),
-            Ok(()) => write(context, tenant, &seen, fields, injected).await,
+            Ok(()) => {
+                if !seen.pods.is_empty() {
+                    // the MinIO Operator may roll the pods as soon as it sees the mount, before they are deleted together
+                    announce(context, cluster, tenant, "its key service is set now, which restarts its pods")
+                        .await;
+                }
+                write(context, tenant, &seen, fields, injected).await
+            }
         },
         Step::ProveAndRestart(pods, injected) => match proved(context, wanted, tenant).await {
             Err(rule) => Reached::new(TenantPhase::Patched, rule, Some(injected)),
@@ -372,6 +384,14 @@ async fn write(
     }
 }
 
+/// Tells about an outage before it happens, so that whoever sees it finds its reason.
+async fn announce(context: &Context, cluster: &KesCluster, tenant: &Tenant, what: &str) {
+    let Tenant { namespace, name, .. } = tenant;
+    let note = format!("{namespace}/{name}: {what}; S3 requests fail for some seconds");
+    let news = News { kind: EventType::Normal, action: "WireTenant", reason: "TenantRestart".into(), note };
+    context.tell(cluster, news).await;
+}
+
 /// Deletes all stale pods together: MinIO's servers wait for peers with the same environment, so one by one is the
 /// longer outage.
 async fn restart(
@@ -381,15 +401,7 @@ async fn restart(
     pods: Vec<PodId>,
     injected: Injected,
 ) -> Reached {
-    // before it happens, so that whoever sees the outage finds its reason
-    let note = format!(
-        "{}/{}: all {} pods are deleted together now; S3 requests fail for some seconds",
-        tenant.namespace,
-        tenant.name,
-        pods.len()
-    );
-    let news = News { kind: EventType::Normal, action: "WireTenant", reason: "TenantRestart".into(), note };
-    context.tell(cluster, news).await;
+    announce(context, cluster, tenant, "its pods are deleted together now").await;
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &tenant.namespace);
     let deletions = pods.iter().map(|PodId { name, uid }| {
         let only_this = Preconditions { uid: Some(uid.clone()), resource_version: None };

@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use serde_json::{Map, Value};
 
 use super::{
-    observe::Seen,
+    observe::{Consent, Seen},
     patch::{self, Change, Wish},
     rule::Rule,
 };
@@ -106,10 +106,16 @@ fn decide(
     // what was injected into a former Tenant of this name says nothing about this one
     let record =
         before.filter(|before| before.uid == tenant.metadata.uid).and_then(|before| before.injected.as_ref());
-    let change = patch::change(&tenant.data, seen.config_env.as_deref(), wish, record)
-        .map_err(|rule| (Conflict, rule))?;
-    let injected = match change {
+    let consent = consent(seen, tenant);
+    let change = patch::change(&tenant.data, seen.config_env.as_deref(), wish, record);
+    if record.is_none() && !matches!(change, Ok(Change::None(_))) {
+        // also before a conflict is told: what is in another namespace is nobody's business here
+        consent.clone().map_err(|rule| (Pending, rule))?;
+    }
+    let injected = match change.map_err(|rule| (Conflict, rule))? {
         Change::Write(fields, injected) => {
+            // taken back: what encrypts goes on as it is, since MinIO could not read without it
+            consent.map_err(|rule| (TenantPhase::Blocked, rule))?;
             serving.map_err(|why| (Pending, Rule::KeyServiceNotReady { why }))?;
             if terms.mode == Mode::Render {
                 return Ok(Step::ProveAndTell(Rule::RenderPending, fields));
@@ -166,6 +172,16 @@ fn decide(
         return hold(Restarting, Rule::KeyServiceNotReady { why });
     }
     Ok(Step::Verify(seen.pods.clone(), injected))
+}
+
+fn consent(seen: &Seen, tenant: &kube::api::DynamicObject) -> Result<(), Rule> {
+    match &seen.consent {
+        Consent::Given => Ok(()),
+        Consent::Missing { from } => {
+            let namespace = tenant.metadata.namespace.clone().unwrap_or_default();
+            Err(Rule::NotAllowed { from: from.clone(), namespace })
+        }
+    }
 }
 
 /// How often these very entries were put back lately, this time included. A changed wish is a new beginning.

@@ -267,3 +267,32 @@ fn in_mode_render_the_tenant_is_told_about_and_verified_but_never_patched() {
     seen.pods = vec![pod(0, true, 40, true)];
     assert_eq!(summary(&plan(&seen, &wish(), render, Some(&before), Ok(()), now())), "verify 1");
 }
+
+#[test]
+fn without_consent_nothing_begins_and_what_is_wired_goes_on_unchanged() {
+    let missing = || Consent::Missing { from: "keys".into() };
+    let bare =
+        |spec| Seen { installed: true, tenant: Some(tenant(spec)), consent: missing(), ..Seen::default() };
+    let refused = |step: &Step, phase| {
+        matches!(step, Step::Hold(found, Rule::NotAllowed { from, namespace }, _)
+            if *found == phase && from == "keys" && namespace == "tenant-lite")
+    };
+    let fresh = bare(json!({}));
+    let step = plan(&fresh, &wish(), AUTOMATIC, None, Ok(()), Timestamp::now());
+    assert!(refused(&step, TenantPhase::Pending), "{step:?}");
+    // not even what else is configured there is told
+    let foreign = bare(json!({"env": [{"name": "MINIO_KMS_SECRET_KEY", "value": "x"}]}));
+    let step = plan(&foreign, &wish(), AUTOMATIC, None, Ok(()), Timestamp::now());
+    assert!(refused(&step, TenantPhase::Pending), "{step:?}");
+
+    let (seen, before) = patched();
+    let wired = Seen { consent: missing(), ..seen };
+    let same = plan(&wired, &wish(), AUTOMATIC, Some(&before), Ok(()), Timestamp::now());
+    assert!(!refused(&same, TenantPhase::Blocked), "{same:?}");
+    // without a record, as after a KesCluster was made anew, there is nothing to write either
+    let adopted = plan(&wired, &wish(), AUTOMATIC, None, Ok(()), Timestamp::now());
+    assert!(!refused(&adopted, TenantPhase::Pending), "{adopted:?}");
+    let other = Wish { key_name: "another".into(), ..wish() };
+    let step = plan(&wired, &other, AUTOMATIC, Some(&before), Ok(()), Timestamp::now());
+    assert!(refused(&step, TenantPhase::Blocked), "{step:?}");
+}

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::operator::requests::{APPROVE_RESTART, UNWIRE};
+use crate::operator::{
+    names::ALLOW_FROM,
+    requests::{APPROVE_RESTART, UNWIRE},
+};
 
 /// Why the wiring is where it is. The name becomes `reason`, the sentence `message`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -13,6 +16,8 @@ pub(crate) enum Rule {
     TenantMissing,
     /// The Tenant is being deleted.
     TenantDeleting,
+    /// Nobody in the Tenant's namespace has agreed to it.
+    NotAllowed { from: String, namespace: String },
     /// The key service does not serve yet.
     KeyServiceNotReady { why: String },
     /// MinIO cannot choose an enclave.
@@ -78,6 +83,7 @@ impl Rule {
             Self::TenantApiMissing => "TenantApiMissing",
             Self::TenantMissing => "TenantMissing",
             Self::TenantDeleting => "TenantDeleting",
+            Self::NotAllowed { .. } => "NotAllowed",
             Self::KeyServiceNotReady { .. } => "KeyServiceNotReady",
             Self::EnclaveUnsupported { .. } => "EnclaveUnsupported",
             Self::CertificateLost { .. } => "CertificateLost",
@@ -119,6 +125,12 @@ impl fmt::Display for Rule {
             ),
             Self::TenantMissing => f.write_str("there is no such Tenant; it is wired once it appears"),
             Self::TenantDeleting => f.write_str("the Tenant is being deleted; nothing is done to it"),
+            Self::NotAllowed { from, namespace } => write!(
+                f,
+                "a KesCluster of namespace {from} may have no Tenant of namespace {namespace} patched and restarted before \
+                 somebody there has agreed; whoever may: 'kubectl annotate namespace {namespace} {ALLOW_FROM}={from}', or \
+                 the same annotation on the Tenant"
+            ),
             Self::KeyServiceNotReady { why } => write!(f, "the key service does not serve yet: {why}"),
             Self::EnclaveUnsupported { enclave } => write!(
                 f,

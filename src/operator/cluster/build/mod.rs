@@ -102,11 +102,7 @@ pub(crate) fn build(wanted: &Wanted, basis: &Basis<'_>) -> Objects {
         optional.push(Optional { kind: &PROMETHEUS_RULE, name: name(), object: wants(rule) });
     }
     if apis.cert_manager {
-        optional.push(Optional {
-            kind: &CERTIFICATE,
-            name: name(),
-            object: certificate::certificate(wanted),
-        });
+        optional.push(request(wanted));
     }
     Objects {
         service_account: service_account::service_account(wanted),
@@ -118,6 +114,11 @@ pub(crate) fn build(wanted: &Wanted, basis: &Basis<'_>) -> Objects {
         stateful_set: stateful_set::stateful_set(wanted, &config, storage),
         optional,
     }
+}
+
+/// The request for the servers' certificate, which has to be there before they can start.
+pub(crate) fn request(wanted: &Wanted) -> Optional {
+    Optional { kind: &CERTIFICATE, name: wanted.name.clone(), object: certificate::certificate(wanted) }
 }
 
 /// An object of a kind that is known by name only.
