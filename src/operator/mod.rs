@@ -128,7 +128,11 @@ pub fn validate(cluster: &crate::crd::KesCluster) -> Result<(), String> {
     cluster.metadata.uid.get_or_insert_default();
     cluster.metadata.namespace.get_or_insert_with(|| "default".into());
     let defaults = cluster::validate::Defaults { image: "any".into(), domain: "cluster.local".into() };
-    cluster::validate::validate(&cluster, &defaults).map(drop).map_err(|rule| rule.to_string())
+    cluster::validate::validate(&cluster, &defaults).map(drop).map_err(|rule| match rule {
+        // its sentence also says what became of a cluster that runs
+        rule::Rule::InvalidSpec { field, problem } => format!("{field}: {problem}"),
+        rule => rule.to_string(),
+    })
 }
 
 /// Runs the operator until it is told to stop.
