@@ -19,6 +19,7 @@ pub(crate) struct FakeApi(Arc<Mutex<State>>);
 struct State {
     objects: BTreeMap<String, Value>,
     writes: Vec<String>,
+    reads: usize,
     events: Vec<Value>,
     version: u64,
     refuse_writes: bool,
@@ -74,9 +75,15 @@ impl FakeApi {
         std::mem::take(&mut self.0.lock().unwrap().writes)
     }
 
+    /// How often something was read since the last call.
+    pub(crate) fn reads(&self) -> usize {
+        std::mem::take(&mut self.0.lock().unwrap().reads)
+    }
+
     fn answer(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> (u16, Value) {
         let mut state = self.0.lock().unwrap();
         if *method == Method::GET {
+            state.reads += 1;
             return state.read(path, query);
         }
         if state.refuse_writes {

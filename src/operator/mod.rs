@@ -8,6 +8,8 @@ mod controller;
 pub mod diff;
 #[cfg(test)]
 mod fake_api;
+#[cfg(test)]
+mod fixed_point_tests;
 mod health;
 mod key_service;
 mod lease;

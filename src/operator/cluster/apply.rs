@@ -98,7 +98,11 @@ pub(crate) async fn apply_optional(
     let what = format!("{} {name}", kind.resource().kind);
     match object {
         Some(object) => write_one(&api, &what, &object).await,
-        None => prune(&api, &what, &name).await,
+        None => match prune(&api, &what, &name).await {
+            // the right is optional: who never had it has nothing to take away
+            Err(Error::Read { source: kube::Error::Api(status), .. }) if status.code == 403 => Ok(0),
+            pruned => pruned,
+        },
     }
 }
 
