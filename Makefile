@@ -4,7 +4,7 @@ SHELL := bash
 export K8S_DIR ?= $(CURDIR)/target/cluster
 export PEERS_DIR ?= $(CURDIR)/target/peers
 
-.PHONY: help build test test-fast test-fuzz test-minio test-cluster test-wire render-tools verify fix peers cluster demo demo-down demo-local bench crds image clean
+.PHONY: help build test test-fast test-fuzz test-minio test-cluster test-wire render-tools verify fix peers cluster demo demo-down demo-local bench bench-cluster crds image clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench: ## Ours and KES side by side, into target/bench/report.md (BENCH_SECONDS,
 	@[ "$$BENCH_PEERS" = none ] || tests/peers/build.sh kes kes-0.23
 	cargo build --release -p kes -p kes-compare
 	target/release/kes-compare
+
+bench-cluster: ## On the real cluster: seconds until Ready and verified; what the operator costs at rest, into target/bench/cluster.md
+	tests/cluster/bench.sh
 
 clean: ## Remove what was built
 	cargo clean

@@ -12,6 +12,7 @@ mod deletion;
 mod drift;
 mod forward;
 mod invalid_specs;
+mod nodes;
 mod operators;
 mod plugin;
 mod runner;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         deletion::cases(),
         drift::cases(),
         invalid_specs::cases(),
+        nodes::cases(),
         operators::cases(),
         plugin::cases(),
         tenant_conflicts::cases(),

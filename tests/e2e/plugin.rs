@@ -44,7 +44,8 @@ async fn output(mut command: Command, input: &str) -> anyhow::Result<String> {
 }
 
 async fn plugin(world: World) -> Outcome {
-    let spec = json!({"enclaves": [{"name": "default", "keys": [{"name": "k"}]}, {"name": "second"}]});
+    let spec = json!({"enclaves": [{"name": "default", "keys": [{"name": "k"}]}, {"name": "second"}],
+        "tenants": [{"name": "later", "namespace": world.namespace, "keyName": "theirs"}]});
     world.create_cluster(CLUSTER, &spec).await?;
     world.ready(CLUSTER).await?;
     // as kubectl finds it: by its name in the PATH
@@ -79,7 +80,7 @@ async fn plugin(world: World) -> Outcome {
     says(&kes("enclave info second", "").await?, &["second"])?;
     kes("identity ls", "").await?;
     ensure!(!kes("logs --tail 50", "").await?.is_empty(), "there are lines");
-    says(&kes("tenants", "").await?, &["NAMESPACE", "TENANT", "PHASE"])?;
+    says(&kes("tenants", "").await?, &["later", "Pending", "TenantMissing"])?;
 
     says(&kes("pause", "").await?, &[CLUSTER])?;
     world.condition(CLUSTER, "Paused", "True", "Paused").await?;
