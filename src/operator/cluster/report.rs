@@ -17,12 +17,11 @@ use crate::{
     },
 };
 
-/// While something is on its way.
-const SOON: Duration = Duration::from_secs(1);
-/// When it takes long.
-const LATER: Duration = Duration::from_secs(10);
-/// How long "on its way" is believed.
-const PATIENCE: i64 = 180;
+/// While something is on its way: a twentieth of the time that it took so far, within these bounds, so that a hundred
+/// clusters that wait for a node do not keep the API server busy.
+const MOVING: (u64, u64) = (1, 30);
+/// While a tenant is not wired and nothing moves, likewise.
+const UNWIRED: (u64, u64) = (10, 60);
 /// A rule that a person has to resolve; most resolutions are noticed by a watch before.
 const REFUSED: Duration = Duration::from_secs(60);
 /// Nothing to do. Watches may lose events.
@@ -274,18 +273,23 @@ pub(crate) fn next(status: &KesClusterStatus, rule: Option<&Rule>, now: Timestam
     let moving_for = progressing
         .filter(|condition| condition.status == "True")
         .map(|condition| now.as_second() - condition.last_transition_time.0.as_second());
-    let unwired = status
+    let unwired_for = status
         .tenants
         .iter()
-        .any(|tenant| !matches!(tenant.phase, TenantPhase::Verified | TenantPhase::Orphaned));
-    match (moving_for, rule) {
-        (Some(seconds), _) if seconds < PATIENCE => SOON,
-        (Some(_), _) => LATER,
-        (None, Some(_)) => REFUSED,
-        // a Tenant may appear, or its configuration Secret change, which no watch sees
-        (None, None) if unwired => LATER,
-        (None, None) => STEADY,
+        .filter(|tenant| !matches!(tenant.phase, TenantPhase::Verified | TenantPhase::Orphaned))
+        .map(|tenant| now.as_second() - tenant.since.0.as_second())
+        .min();
+    match (moving_for, rule, unwired_for) {
+        (Some(seconds), _, _) => fraction(seconds, MOVING),
+        (None, Some(_), _) => REFUSED,
+        // its configuration Secret may change, or its Namespace agree, which no watch sees
+        (None, None, Some(seconds)) => fraction(seconds, UNWIRED),
+        (None, None, None) => STEADY,
     }
+}
+
+fn fraction(seconds: i64, (least, most): (u64, u64)) -> Duration {
+    Duration::from_secs((u64::try_from(seconds).unwrap_or(0) / 20).clamp(least, most))
 }
 
 #[cfg(test)]
@@ -328,8 +332,10 @@ mod tests {
     fn the_next_pass_comes_soon_while_something_moves_and_late_otherwise() {
         let rule = Some(Rule::Bootstrapping);
         let moving = pass(&KesClusterStatus::default(), rule.clone(), 10);
-        assert_eq!(next(&moving, rule.as_ref(), at(11)), SOON);
-        assert_eq!(next(&moving, rule.as_ref(), at(10 + PATIENCE)), LATER);
+        for (waited, pause) in [(1, 1), (39, 1), (60, 3), (600, 30), (86_400, 30)] {
+            let pause = Duration::from_secs(pause);
+            assert_eq!(next(&moving, rule.as_ref(), at(10 + waited)), pause, "after {waited} s");
+        }
         assert_eq!(next(&pass(&moving, None, 20), None, at(21)), STEADY);
         let refused = Some(Rule::Paused);
         assert_eq!(next(&pass(&moving, refused.clone(), 20), refused.as_ref(), at(21)), REFUSED);
