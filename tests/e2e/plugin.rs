@@ -45,7 +45,7 @@ async fn output(mut command: Command, input: &str) -> anyhow::Result<String> {
 
 async fn plugin(world: World) -> Outcome {
     let spec = json!({"enclaves": [{"name": "default", "keys": [{"name": "k"}]}, {"name": "second"}],
-        "tenants": [{"name": "later", "namespace": world.namespace, "keyName": "theirs"}]});
+        "tenants": [{"name": "later", "namespace": world.namespace, "keyName": "k"}]});
     world.create_cluster(CLUSTER, &spec).await?;
     world.ready(CLUSTER).await?;
     // as kubectl finds it: by its name in the PATH
