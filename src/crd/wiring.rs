@@ -18,7 +18,7 @@ pub struct Tenant {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
-    /// Namespace of the Tenant.
+    /// Namespace of the Tenant. Where it is not the KesCluster's own, it has to agree: by the annotation `kes-operator.io/allow-from: <namespace of the KesCluster>` on that Namespace, or on the Tenant.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: String,
 
@@ -67,7 +67,7 @@ pub struct TenantSelector {
     #[schemars(length(max = 32))]
     pub match_expressions: Vec<LabelExpression>,
 
-    /// Namespaces in which to look. Empty: every namespace that the operator watches.
+    /// Namespaces in which to look. Empty: every namespace that the operator watches. Each but the KesCluster's own has to agree, as for `spec.tenants`.
     #[serde(default)]
     #[schemars(
         length(max = 128),

@@ -23,7 +23,11 @@ struct State {
     events: Vec<Value>,
     version: u64,
     refuse_writes: bool,
+    meddler: Option<Meddler>,
 }
+
+/// What somebody else does to an object right before its status is written.
+type Meddler = fn(&mut Value);
 
 impl FakeApi {
     /// A client that talks to it.
@@ -56,6 +60,11 @@ impl FakeApi {
 
     pub(crate) fn remove(&self, path: &str) {
         self.0.lock().unwrap().objects.remove(path);
+    }
+
+    /// Right before the next status is written somebody else changes the object.
+    pub(crate) fn meddle(&self, meddler: Meddler) {
+        self.0.lock().unwrap().meddler = Some(meddler);
     }
 
     /// From now on every write is answered with 500, or none is.
@@ -111,6 +120,13 @@ impl FakeApi {
             return (201, state.store(path, body));
         }
         let target = path.trim_end_matches("/status").to_owned();
+        if path.ends_with("/status")
+            && let Some(meddler) = state.meddler.take()
+            && let Some(mut object) = state.objects.get(&target).cloned()
+        {
+            meddler(&mut object);
+            state.store(target.clone(), object);
+        }
         let found = state.objects.get(&target).cloned();
         let version = &body["metadata"]["resourceVersion"];
         if let Some(found) = &found

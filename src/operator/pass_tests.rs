@@ -127,6 +127,29 @@ async fn a_concurrent_change_of_the_status_stops_the_pass() {
 }
 
 #[tokio::test]
+async fn what_a_pass_came_to_is_written_although_somebody_edits_the_spec_meanwhile() {
+    let world = World::new();
+    world.pass().await;
+    world.api.remove(&format!("{SECRETS}/vault-seal"));
+    world.api.meddle(|cluster| cluster["spec"]["paused"] = true.into());
+    assert_eq!(world.pass().await, [format!("PUT {CLUSTER}/status"), format!("PUT {CLUSTER}/status")]);
+    assert_eq!(world.ready_reason(), "SealSecretLost");
+    assert_eq!(world.api.get(CLUSTER).unwrap()["spec"]["paused"], true, "the edit is not undone");
+}
+
+#[tokio::test]
+async fn another_writer_of_the_status_stops_the_report() {
+    let world = World::new();
+    world.pass().await;
+    world.api.remove(&format!("{SECRETS}/vault-seal"));
+    world.api.meddle(|cluster| {
+        cluster["status"]["bootstrap"] = json!({"clusterID": "ours", "phase": "Completed"})
+    });
+    assert!(cluster::reconcile(&world.context, &world.cluster).await.is_err());
+    assert_eq!(world.api.get(CLUSTER).unwrap()["status"]["bootstrap"]["clusterID"], "ours");
+}
+
+#[tokio::test]
 async fn a_deletion_policy_takes_effect_on_what_exists() {
     // with tenants nothing would be owned
     let world = World::with(|cluster| cluster.spec.tenants.clear());
