@@ -4,7 +4,7 @@ SHELL := bash
 export K8S_DIR ?= $(CURDIR)/target/cluster
 export PEERS_DIR ?= $(CURDIR)/target/peers
 
-.PHONY: help build test test-fast test-fuzz test-minio test-cluster wire-peers test-wire render-tools verify fix peers cluster demo demo-down demo-local bench crds image clean
+.PHONY: help build test test-fast test-fuzz test-minio test-cluster wire-peers test-wire render-tools verify fix peers cluster demo demo-down demo-local bench bench-cluster crds image clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +48,8 @@ fix: ## Format, apply lint suggestions, regenerate crds/ and the READMEs of char
 	KES_UPDATE=1 cargo test -q --test packaging the_readmes_list_every_value
 
 crds: ## Regenerate crds/ from src/crd, and the chart's copy
-	cargo run -q -- operator crds > target/kesclusters.yaml && mv target/kesclusters.yaml crds/kesclusters.yaml
+	cargo build -q --bin kes --example minio-operator-standin # together they have the features of the tests: nothing is built twice
+	$${CARGO_TARGET_DIR:-target}/debug/kes operator crds > target/kesclusters.yaml && mv target/kesclusters.yaml crds/kesclusters.yaml
 	cp crds/kesclusters.yaml charts/kes-operator-crds/files/
 
 image: build ## Our image as an OCI archive in target/image, made by buildah without a Docker engine
@@ -74,6 +75,9 @@ bench: ## Ours and KES side by side, into target/bench/report.md (BENCH_SECONDS,
 	@[ "$$BENCH_PEERS" = none ] || tests/peers/build.sh kes kes-0.23
 	cargo build --release -p kes -p kes-compare
 	target/release/kes-compare
+
+bench-cluster: ## On the real cluster: seconds until Ready and verified; what the operator costs at rest, into target/bench/cluster.md
+	tests/cluster/bench.sh
 
 clean: ## Remove what was built
 	cargo clean

@@ -1,7 +1,9 @@
 //! Which server a command calls and as whom, from flags and the environment of both KES generations (contract §4.6,
 //! §5.3).
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, sync::OnceLock, time::Duration,
+};
 
 use super::failure::Failure;
 use crate::{
@@ -50,18 +52,90 @@ pub(super) struct Within {
     enclave: Option<String>,
 }
 
+/// A server that is reached by other means than its address, and everything that a client needs to be let in.
+pub(super) struct Way {
+    /// URL whose host the server's certificate is checked against.
+    pub(super) endpoint: String,
+    /// Where to connect.
+    pub(super) connect_to: SocketAddr,
+    /// Authorities that sign the server's certificate, as PEM.
+    pub(super) trust: Vec<u8>,
+    /// Who calls outside of any enclave.
+    pub(super) system: Pem,
+    /// Who calls within an enclave.
+    pub(super) enclaves: BTreeMap<EnclaveName, Pem>,
+}
+
+/// A client certificate.
+pub(super) struct Pem {
+    pub(super) certificate: Vec<u8>,
+    pub(super) key: zeroize::Zeroizing<Vec<u8>>,
+    pub(super) authority: Vec<u8>,
+}
+
+/// The way that was opened before the verb began, if one was. Set once and by one place, `kubectl kes`: verbs know
+/// nothing of it.
+static WAY: OnceLock<Way> = OnceLock::new();
+
+/// From now on every client of this process goes this way.
+pub(super) fn through(way: Way) {
+    // a second one would be a mistake of ours, and the first one serves
+    let _ = WAY.set(way);
+}
+
+impl Way {
+    /// A client for an enclave, or for calls outside of any.
+    pub(super) fn client(&self, enclave: Option<&EnclaveName>) -> Result<Client, Failure> {
+        let admin = match enclave {
+            None => &self.system,
+            Some(enclave) => self.enclaves.get(enclave).ok_or_else(|| {
+                Failure::new(
+                    format!("no Secret holds the admin of enclave {enclave}"),
+                    "The operator keeps the admins of the enclaves that the KesCluster's spec names.",
+                )
+            })?,
+        };
+        Ok(Client::new(Config {
+            endpoint: self.endpoint.clone(),
+            connect_to: Some(self.connect_to),
+            identity: ClientIdentity::from_pem(&admin.certificate, &admin.key)?,
+            trust: Trust::Pem(self.trust.clone()),
+            enclave: enclave.cloned(),
+            timeout: PATIENCE,
+        })?)
+    }
+}
+
 /// Reads the process's environment; a table stands in for it in tests.
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 impl Connection {
     /// A client that selects no enclave.
     pub(super) fn client(&self) -> Result<Client, Failure> {
-        self.connect(None, &process)
+        match self.way()? {
+            Some(way) => way.client(None),
+            None => self.connect(None, &process),
+        }
+    }
+
+    /// The way that was opened, which leaves nothing to choose.
+    fn way(&self) -> Result<Option<&'static Way>, Failure> {
+        let Some(way) = WAY.get() else { return Ok(None) };
+        if self.insecure || self.ca.is_some() || self.server.is_some() || self.api_key.is_some() {
+            return Err(Failure::usage(
+                "'kubectl kes' finds the server and its certificates itself",
+                "Leave out '--server', '--ca', '--insecure' and API keys; 'kes' takes them.",
+            ));
+        }
+        Ok(Some(way))
     }
 
     /// Where the command goes, for display.
     pub(super) fn address(&self) -> Result<String, Failure> {
-        self.endpoint(&process)
+        match WAY.get() {
+            Some(way) => Ok(way.endpoint.clone()),
+            None => self.endpoint(&process),
+        }
     }
 
     fn connect(&self, enclave: Option<EnclaveName>, environment: Environment<'_>) -> Result<Client, Failure> {
@@ -119,6 +193,9 @@ impl Within {
                     .map_err(|error| Failure::from(error).about(format!("enclave '{name}'")))
             })
             .transpose()?;
+        if let Some(way) = self.connection.way()? {
+            return way.client(Some(&enclave.unwrap_or_else(EnclaveName::default_enclave)));
+        }
         self.connection.connect(enclave, &process)
     }
 

@@ -48,6 +48,11 @@ impl Failure {
         }
     }
 
+    /// What failed and why.
+    pub(super) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Says which of several things failed.
     pub(super) fn about(mut self, subject: impl fmt::Display) -> Self {
         self.what = format!("{subject}: {}", self.what);

@@ -21,8 +21,11 @@ mod init_config;
 mod input;
 mod key;
 mod key_crypt;
+mod kubectl;
+mod kubernetes;
 mod log;
 mod ls;
+mod manifest;
 mod metric;
 mod metric_values;
 mod operator;
@@ -131,6 +134,9 @@ enum Verb {
 /// The exit code is 0 on success, 1 on an error, 2 on wrong usage.
 #[must_use]
 pub fn main() -> ExitCode {
+    if kubectl::is_asked_for(std::env::args_os().next().as_deref()) {
+        return plugin();
+    }
     let parsed = Kes::command().try_get_matches().and_then(|matches| {
         let as_json = wants_json(&matches);
         Ok((Kes::from_arg_matches(&matches)?, as_json))
@@ -148,6 +154,26 @@ pub fn main() -> ExitCode {
         None if auto_completion => Ok(absent::auto_completion(std::env::var("SHELL").ok().as_deref())),
         None => Err(Failure::usage("no command given", "See 'kes --help'.")),
     };
+    finish(result, as_json)
+}
+
+/// Runs the command of `kubectl kes`.
+fn plugin() -> ExitCode {
+    let parsed = kubectl::KubectlKes::command().try_get_matches().and_then(|matches| {
+        let as_json = wants_json(&matches);
+        Ok((kubectl::KubectlKes::from_arg_matches(&matches)?, as_json))
+    });
+    match parsed {
+        Ok((plugin, as_json)) => finish(plugin.run(), as_json),
+        Err(error) => {
+            // a closed pipe is the reader's decision
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
+        }
+    }
+}
+
+fn finish(result: Result<String, Failure>, as_json: bool) -> ExitCode {
     match result {
         Ok(text) => {
             terminal::write_bytes(text.as_bytes());

@@ -2,18 +2,27 @@
 //!
 //! The flow starts here: the API server checks a resource against this schema, then `operator` reads it.
 
+mod check;
+mod pod;
 mod spec;
 mod status;
+mod surroundings;
+mod wiring;
 
 use kube::CustomResourceExt;
 
+pub use check::{check, problems};
+pub use pod::PodOverrides;
 pub use spec::{
-    DeletionPolicy, Enclave, IdentityGrant, ImagePullPolicy, KesCluster, KesClusterSpec, Key, Mount,
-    PodOverrides, PolicyRules, RestartPolicy, Seal, SecretKeyReference, Storage, Tenant,
+    DeletionPolicy, Enclave, IdentityGrant, ImagePullPolicy, KesCluster, KesClusterSpec, Key, Matching,
+    PolicyRules, Seal, SecretKeyReference, Storage,
 };
 pub use status::{
-    Bootstrap, BootstrapPhase, Injected, IssuedSecret, KesClusterStatus, MountKind, TenantPhase, TenantStatus,
+    Bootstrap, BootstrapPhase, CertificateStatus, EnclaveContents, Injected, IssuedSecret, KesClusterStatus,
+    MountKind, TenantPhase, TenantStatus,
 };
+pub use surroundings::{IssuerKind, IssuerReference, Monitoring, NetworkPolicy, SecretReference, Tls};
+pub use wiring::{LabelExpression, LabelOperator, Mode, Mount, RestartPolicy, Tenant, TenantSelector};
 
 /// API group of the resource.
 pub const GROUP: &str = "kes-operator.io";
@@ -57,7 +66,10 @@ mod tests {
     /// Walks a schema and names every property that has no description.
     fn undocumented(path: &str, schema: &serde_json::Value, found: &mut Vec<String>) {
         // what Kubernetes itself defines is documented there
-        if ["conditions", "resources", "tolerations"].iter().any(|name| path.ends_with(name)) {
+        if ["affinity", "conditions", "from", "resources", "tolerations", "topologySpreadConstraints"]
+            .iter()
+            .any(|name| path.ends_with(name))
+        {
             return;
         }
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {

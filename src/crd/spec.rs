@@ -2,14 +2,16 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema repeats each struct, `pub` and all, inside a function")]
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::status::KesClusterStatus;
+use super::{
+    pod::PodOverrides,
+    status::KesClusterStatus,
+    surroundings::{Monitoring, NetworkPolicy, Tls},
+    wiring::{Tenant, TenantSelector},
+};
 
 /// A key service that keeps its own keys, and the MinIO tenants that it encrypts.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -73,7 +75,8 @@ use super::status::KesClusterStatus;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.seal) == has(oldSelf.seal) && (!has(self.seal) || self.seal == oldSelf.seal)").message("spec.seal cannot be changed: the volumes are sealed with that very key. Put it back, or make a new KesCluster"),
-    validation = Rule::new("self.tenants.all(t, self.enclaves.exists(e, e.name == t.enclave))").message("spec.tenants[].enclave must name one of spec.enclaves")
+    validation = Rule::new("self.tenants.all(t, self.enclaves.exists(e, e.name == t.enclave))").message("spec.tenants[].enclave must name one of spec.enclaves"),
+    validation = Rule::new("!has(self.tenantSelector) || self.enclaves.exists(e, e.name == self.tenantSelector.enclave)").message("spec.tenantSelector.enclave must name one of spec.enclaves")
 )]
 pub struct KesClusterSpec {
     /// Number of members: odd, so that a majority always exists. This release runs one; several come with
@@ -115,6 +118,23 @@ pub struct KesClusterSpec {
     #[schemars(length(max = 128))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".into(), "name".into()]))]
     pub tenants: Vec<Tenant>,
+
+    /// MinIO tenants by their labels: every Tenant that has them is encrypted too, also one that appears later. A Tenant
+    /// that `tenants` names is treated as it says there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_selector: Option<TenantSelector>,
+
+    /// Where the certificate of the key servers comes from. Absent: from an authority of the cluster's own, renewed in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+
+    /// Which pods may reach the key servers. Absent: every pod reaches the API, which asks for a client certificate; only members reach each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicy>,
+
+    /// What is made for the Prometheus Operator, where it is installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<Monitoring>,
 
     /// Stop changing anything: neither Kubernetes objects nor keys nor tenants. Running pods go on; the status stays fresh.
     #[serde(default)]
@@ -266,6 +286,20 @@ pub struct PolicyRules {
     #[serde(default)]
     #[schemars(length(max = 128), inner(length(min = 1, max = 256), regex(pattern = r"^/")))]
     pub deny: Vec<String>,
+
+    /// What the patterns mean.
+    #[serde(default, rename = "match")]
+    pub matching: Matching,
+}
+
+/// What the patterns of a policy mean.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Matching {
+    /// As in KES v0.22: a `*` stays within one element of the path. The default.
+    #[default]
+    Glob,
+    /// As in later KES: a `*` at the end matches any rest, also beyond `/`; everything else is literal.
+    Prefix,
 }
 
 /// An application: it gets a Secret with a client certificate, and a policy.
@@ -288,93 +322,6 @@ pub struct IdentityGrant {
     pub secret_name: String,
 }
 
-/// A MinIO Tenant that shall encrypt with this cluster.
-#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Tenant {
-    /// Name of the Tenant. It may appear later than this resource.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
-    pub name: String,
-
-    /// Namespace of the Tenant.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
-    pub namespace: String,
-
-    /// Enclave that the tenant's keys are in. MinIO releases since 2024 cannot choose one, so it has to be `default`.
-    #[serde(default = "default_enclave")]
-    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
-    pub enclave: String,
-
-    /// The tenant's default key. It is created if it is missing.
-    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
-    pub key_name: String,
-
-    /// Whether the operator restarts the tenant's pods, all at once (some seconds of outage), so that encryption begins.
-    #[serde(default)]
-    pub restart_policy: RestartPolicy,
-
-    /// How the client certificate gets into MinIO's pods.
-    #[serde(default)]
-    pub mount: Mount,
-
-    /// Name of a policy in the enclave. Default: one made for this tenant, which permits what MinIO needs, except to
-    /// create its default key anew and to touch the default keys of the other tenants.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
-    pub policy: Option<String>,
-}
-
-/// Who restarts a tenant's pods.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub enum RestartPolicy {
-    /// The operator, once, as soon as everything is proved. MinIO does not take up a key service while it runs, so this is the default.
-    #[default]
-    Automatic,
-    /// You, when it suits; the status says what is waited for. Note that the MinIO Operator begins a rolling update of its own when the mount appears.
-    Manual,
-}
-
-/// How the client certificate gets into MinIO's pods.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub enum Mount {
-    /// `ClientCertSecrets` where the user's list is empty, else `AdditionalVolumes`, because positions in that list are paths inside MinIO.
-    #[default]
-    Auto,
-    /// An entry in the Tenant's `externalClientCertSecrets`.
-    ClientCertSecrets,
-    /// A pair of entries in `additionalVolumes` and `additionalVolumeMounts` (MinIO Operator 5.0.9 or newer).
-    AdditionalVolumes,
-}
-
-/// Changes to the pods that the operator makes.
-#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PodOverrides {
-    /// CPU and memory of the key server.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
-
-    /// Labels that a node must have.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub node_selector: BTreeMap<String, String>,
-
-    /// Taints that the pods bear.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tolerations: Vec<Toleration>,
-
-    /// Annotations added to the pods.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-
-    /// Priority class of the pods. The key service should not be evicted before the storage that needs it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-    )]
-    pub priority_class_name: Option<String>,
-}
-
 fn one() -> i32 {
     1
 }
@@ -387,7 +334,7 @@ fn unseal_key() -> String {
     "KES_UNSEAL_KEY".into()
 }
 
-fn default_enclave() -> String {
+pub(super) fn default_enclave() -> String {
     crate::api::DEFAULT_ENCLAVE.into()
 }
 

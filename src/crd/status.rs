@@ -15,7 +15,7 @@ pub struct KesClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Ready`, `Progressing`, `TenantsWired`, `Paused`: each with a reason and a sentence.
+    /// `Ready`, `Progressing`, `Degraded`, `QuorumHealthy`, `CertificatesReady`, `TenantsWired`, `Pruned`, `Paused`, and while it is being deleted `Deletable`: each with a reason and a sentence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -49,6 +49,15 @@ pub struct KesClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub secrets: Vec<IssuedSecret>,
+
+    /// What the operator put into each enclave, so that what leaves the spec can be told from what others made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["enclave".into()]))]
+    pub contents: Vec<EnclaveContents>,
+
+    /// The certificate that the key servers present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateStatus>,
 
     /// Pods that exist; for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,6 +104,41 @@ pub struct IssuedSecret {
     pub fingerprint: String,
 }
 
+/// What the operator put into one enclave.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnclaveContents {
+    /// Name of the enclave.
+    pub enclave: String,
+
+    /// Keys that it made or found. They are never deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+
+    /// Policies that it wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+
+    /// Identities that it gave a policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<String>,
+}
+
+/// The certificate that the key servers present.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// Secret that it is in.
+    pub secret: String,
+
+    /// When it expires.
+    pub not_after: Time,
+
+    /// When it is renewed; absent where somebody else renews it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_at: Option<Time>,
+}
+
 /// How far the wiring of one tenant is.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -124,6 +168,10 @@ pub struct TenantStatus {
     /// What was put into the Tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injected: Option<Injected>,
+
+    /// With `mode: Render`: what has to be in the Tenant, as YAML.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snippet: Option<String>,
 }
 
 /// What was put into a Tenant, so that it can be told from what a user wrote.
@@ -149,6 +197,10 @@ pub struct Injected {
     /// Whether every pod was seen started after the patch.
     #[serde(default)]
     pub restarted: bool,
+
+    /// Whether a restart was approved, for tenants with `restartPolicy: Manual`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub approved: bool,
 
     /// How often the same entries were put back within a day after somebody removed them.
     #[serde(default)]
@@ -181,6 +233,10 @@ pub enum TenantPhase {
     Conflict,
     /// A rule forbids the next step.
     Blocked,
+    /// The spec no longer asks for it. The wiring stays until its removal is asked for.
+    Orphaned,
+    /// The wiring is being taken out, as was asked for.
+    Unwiring,
 }
 
 impl std::fmt::Display for TenantPhase {
@@ -193,6 +249,13 @@ impl std::fmt::Display for TenantPhase {
             Self::Verified => "Verified",
             Self::Conflict => "Conflict",
             Self::Blocked => "Blocked",
+            Self::Orphaned => "Orphaned",
+            Self::Unwiring => "Unwiring",
         })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }

@@ -1,6 +1,10 @@
 //! What every pass needs: Kubernetes, the clock, randomness, and where events go.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use kube::{
@@ -18,6 +22,14 @@ use crate::{
     world::{Clock, Random, System},
 };
 
+/// Where an operator is and what it serves.
+pub(crate) struct Scope<'a> {
+    /// Where it runs itself.
+    pub(crate) operator: &'a str,
+    /// Namespaces that it serves; empty means all of them.
+    pub(crate) namespaces: &'a [String],
+}
+
 /// Shared by all passes.
 #[derive(Clone)]
 pub(crate) struct Context {
@@ -27,12 +39,23 @@ pub(crate) struct Context {
     pub(crate) random: Arc<dyn Random>,
     /// Whether Services can be looked up by name here, as a tenant will do.
     pub(crate) in_cluster: bool,
+    /// Where the operator itself runs.
+    pub(crate) operator_namespace: Arc<str>,
+    /// Namespaces that the operator serves; empty means all of them.
+    pub(crate) namespaces: Arc<[String]>,
     clock: Arc<dyn Clock>,
     recorder: Recorder,
+    served: Served,
 }
 
+/// Which optional parts of the API server are there, and when that was asked.
+type Served = Arc<Mutex<HashMap<(&'static str, &'static str), (Instant, bool)>>>;
+
+/// How long an answer about a part of the API server counts: nobody installs those twice a minute.
+const SERVED_FOR: Duration = Duration::from_secs(30);
+
 impl Context {
-    pub(crate) fn new(client: Client, defaults: Defaults, metrics: Metrics) -> Self {
+    pub(crate) fn new(client: Client, defaults: Defaults, metrics: Metrics, scope: &Scope<'_>) -> Self {
         let instance = std::env::var("POD_NAME").ok();
         let reporter = Reporter { controller: names::MANAGER.into(), instance };
         Self {
@@ -40,6 +63,9 @@ impl Context {
             client,
             defaults,
             metrics,
+            operator_namespace: scope.operator.into(),
+            namespaces: scope.namespaces.into(),
+            served: Served::default(),
             random: Arc::new(System),
             clock: Arc::new(System),
             in_cluster: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
@@ -57,6 +83,26 @@ impl Context {
         let mut bytes = [0_u8; 16];
         self.random.fill(&mut bytes);
         format!("{:032x}", u128::from_be_bytes(bytes))
+    }
+
+    /// Whether the API server serves `resource` of `group_version`. No answer counts as no.
+    pub(crate) async fn serves(&self, group_version: &'static str, resource: &'static str) -> bool {
+        let known = self
+            .served
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&(group_version, resource))
+            .copied();
+        if let Some((asked, served)) = known
+            && asked.elapsed() < SERVED_FOR
+        {
+            return served;
+        }
+        let found = self.client.list_api_group_resources(group_version).await;
+        let served = found.is_ok_and(|found| found.resources.iter().any(|known| known.name == resource));
+        let mut all = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert((group_version, resource), (Instant::now(), served));
+        served
     }
 
     /// Who this process is among operators: a name that a person finds, and randomness, since a pod may restart.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -108,7 +108,16 @@ fn control(
     let tenants =
         tenant::watch(client.clone(), namespace.cloned(), state.context.metrics.clone(), stop.clone());
     let metrics = state.context.metrics.clone();
-    Controller::new(api::<Guarded>(client, namespace), watcher::Config::default())
+    let controller = Controller::new(api::<Guarded>(client, namespace), watcher::Config::default());
+    // told to stop before it knew anything it would wait for its first list for ever; no pass has begun by then
+    let (known, early) = (controller.store(), stop.clone());
+    let never_began = async move {
+        early.cancelled().await;
+        if known.wait_until_ready().now_or_never().is_some() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let acting = controller
         .owns(api::<StatefulSet>(client, namespace), ours())
         .owns(api::<Service>(client, namespace), ours())
         .owns(api::<ConfigMap>(client, namespace), ours())
@@ -129,7 +138,13 @@ fn control(
                 tracing::debug!(%error, "controller");
             }
             std::future::ready(())
-        })
+        });
+    async move {
+        tokio::select! {
+            () = acting => {}
+            () = never_began => {}
+        }
+    }
 }
 
 async fn reconcile(cluster: Arc<Guarded>, state: Arc<State>) -> Result<Action, PassError> {

@@ -19,10 +19,15 @@ pub(crate) struct FakeApi(Arc<Mutex<State>>);
 struct State {
     objects: BTreeMap<String, Value>,
     writes: Vec<String>,
+    reads: usize,
     events: Vec<Value>,
     version: u64,
     refuse_writes: bool,
+    meddler: Option<Meddler>,
 }
+
+/// What somebody else does to an object right before its status is written.
+type Meddler = fn(&mut Value);
 
 impl FakeApi {
     /// A client that talks to it.
@@ -57,6 +62,11 @@ impl FakeApi {
         self.0.lock().unwrap().objects.remove(path);
     }
 
+    /// Right before the next status is written somebody else changes the object.
+    pub(crate) fn meddle(&self, meddler: Meddler) {
+        self.0.lock().unwrap().meddler = Some(meddler);
+    }
+
     /// From now on every write is answered with 500, or none is.
     pub(crate) fn refuse_writes(&self, refuse: bool) {
         self.0.lock().unwrap().refuse_writes = refuse;
@@ -74,15 +84,27 @@ impl FakeApi {
         std::mem::take(&mut self.0.lock().unwrap().writes)
     }
 
+    /// How often something was read since the last call.
+    pub(crate) fn reads(&self) -> usize {
+        std::mem::take(&mut self.0.lock().unwrap().reads)
+    }
+
     fn answer(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> (u16, Value) {
         let mut state = self.0.lock().unwrap();
         if *method == Method::GET {
+            state.reads += 1;
             return state.read(path, query);
         }
         if state.refuse_writes {
             return refusal(500, "InternalError");
         }
         state.writes.push(format!("{method} {path}"));
+        if *method == Method::DELETE {
+            return match state.objects.remove(path) {
+                Some(object) => (200, object),
+                None => refusal(404, "NotFound"),
+            };
+        }
         // no pass reads an event
         if path.contains("/events.k8s.io/") {
             let event: Value = serde_json::from_slice(body).unwrap();
@@ -98,6 +120,13 @@ impl FakeApi {
             return (201, state.store(path, body));
         }
         let target = path.trim_end_matches("/status").to_owned();
+        if path.ends_with("/status")
+            && let Some(meddler) = state.meddler.take()
+            && let Some(mut object) = state.objects.get(&target).cloned()
+        {
+            meddler(&mut object);
+            state.store(target.clone(), object);
+        }
         let found = state.objects.get(&target).cloned();
         let version = &body["metadata"]["resourceVersion"];
         if let Some(found) = &found

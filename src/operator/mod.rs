@@ -5,8 +5,11 @@ pub(crate) mod cluster;
 mod condition;
 mod context;
 mod controller;
+pub mod diff;
 #[cfg(test)]
 mod fake_api;
+#[cfg(test)]
+mod fixed_point_tests;
 mod health;
 mod key_service;
 mod lease;
@@ -14,6 +17,7 @@ mod metrics;
 mod names;
 #[cfg(test)]
 mod pass_tests;
+mod requests;
 mod rights;
 mod rule;
 mod tenant;
@@ -92,6 +96,47 @@ pub enum Error {
     },
 }
 
+/// Name of the Secret with the system admin's certificate.
+#[must_use]
+pub fn system_admin_secret(cluster: &str) -> String {
+    names::system_admin_secret(cluster)
+}
+
+/// Name of the Secret with the certificate of an enclave's admin.
+#[must_use]
+pub fn enclave_admin_secret(cluster: &str, enclave: &crate::api::EnclaveName) -> String {
+    names::enclave_admin_secret(cluster, enclave)
+}
+
+/// Name of the Secret with a generated unseal key.
+#[must_use]
+pub fn seal_secret(cluster: &str) -> String {
+    names::seal_secret(cluster)
+}
+
+/// Label selector of a cluster's pods.
+#[must_use]
+pub fn pod_selector(cluster: &str) -> String {
+    names::pod_selector(cluster)
+}
+
+/// Whether the operator would accept `cluster`: what the schema cannot say.
+///
+/// # Errors
+/// The first rule that is broken, as a sentence that names the field.
+pub fn validate(cluster: &crate::crd::KesCluster) -> Result<(), String> {
+    let mut cluster = cluster.clone();
+    // what only the API server gives
+    cluster.metadata.uid.get_or_insert_default();
+    cluster.metadata.namespace.get_or_insert_with(|| "default".into());
+    let defaults = cluster::validate::Defaults { image: "any".into(), domain: "cluster.local".into() };
+    cluster::validate::validate(&cluster, &defaults).map(drop).map_err(|rule| match rule {
+        // its sentence also says what became of a cluster that runs
+        rule::Rule::InvalidSpec { field, problem } => format!("{field}: {problem}"),
+        rule => rule.to_string(),
+    })
+}
+
 /// Runs the operator until it is told to stop.
 ///
 /// # Errors
@@ -108,8 +153,9 @@ pub async fn run(options: Options) -> Result<(), Error> {
         .map_err(|error| Error::Client(Box::new(error)))?
         .with_layer(&metrics::CountRequests(metrics.clone()))
         .build();
+    let scope = context::Scope { operator: &lease_namespace, namespaces: &watch_namespaces };
     let defaults = cluster::validate::Defaults { image, domain: cluster_domain };
-    let context = Context::new(client.clone(), defaults, metrics.clone());
+    let context = Context::new(client.clone(), defaults, metrics.clone(), &scope);
 
     let missing = rights::probe(&client, &watch_namespaces, &lease_namespace).await;
     for sentence in missing.optional {

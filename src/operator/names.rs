@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use crate::api::{EnclaveName, PolicyName};
+use crate::api::{EnclaveName, KeyName, PolicyName};
 
 /// Field manager of every write.
 pub(crate) const MANAGER: &str = "kes-operator";
@@ -12,6 +12,9 @@ pub(crate) const MANAGER: &str = "kes-operator";
 pub(crate) const CLUSTER_LABEL: &str = "kes-operator.io/cluster";
 /// Label: the namespace of that cluster.
 pub(crate) const CLUSTER_NAMESPACE_LABEL: &str = "kes-operator.io/cluster-namespace";
+/// Annotation of a Tenant or its Namespace: namespaces whose KesClusters may have the Tenant patched and restarted, with
+/// commas between them; `*` means every one.
+pub(crate) const ALLOW_FROM: &str = "kes-operator.io/allow-from";
 /// Annotation: digest of what was applied last, so that an unchanged object is not written again.
 pub(crate) const APPLIED_ANNOTATION: &str = "kes-operator.io/applied";
 /// Annotation of the pod template: digest of the server's configuration.
@@ -45,6 +48,11 @@ pub(crate) fn labels(cluster: &str, component: &str) -> BTreeMap<String, String>
     ]
     .map(|(label, value)| (label.into(), value.into()))
     .into()
+}
+
+/// Whether an object with these labels was made by the operator.
+pub(crate) fn is_managed(labels: &BTreeMap<String, String>) -> bool {
+    labels.get(MANAGED_BY_LABEL).is_some_and(|manager| manager == MANAGER)
 }
 
 /// Selects the objects of one cluster in its namespace.
@@ -88,6 +96,11 @@ pub(crate) fn projected_secret(cluster: &str) -> String {
     format!("kes-client-{cluster}")
 }
 
+/// The Secret that cert-manager puts the server's certificate into.
+pub(crate) fn issued_secret(cluster: &str) -> String {
+    format!("{cluster}-issued-tls")
+}
+
 pub(crate) fn config_map(cluster: &str) -> String {
     format!("{cluster}-config")
 }
@@ -98,19 +111,29 @@ pub(crate) fn headless_service(cluster: &str) -> String {
 
 /// The policy made for a tenant that names none. No DNS label has a `_`, so two tenants never meet; cut to the name
 /// rule with a digest.
+#[expect(
+    clippy::expect_used,
+    reason = "namespaces and tenants are DNS labels, whose bytes the name rule permits"
+)]
 pub(crate) fn tenant_policy(namespace: &str, tenant: &str) -> PolicyName {
-    let mut name = format!("tenant-{namespace}_{tenant}");
-    if name.len() > crate::api::name::MAX_NAME_LEN {
-        let whole = digest(name.as_bytes());
-        name = format!("{}-{}", &name[..71], &whole[..8]);
-    }
-    // namespaces and tenants are DNS labels, so only bytes of the name rule are left
-    PolicyName::new(&name).unwrap_or_else(|_| unreachable_name())
+    PolicyName::new(&fitted(format!("tenant-{namespace}_{tenant}"))).expect("it obeys the name rule")
 }
 
-#[expect(clippy::expect_used, reason = "the literal obeys the name rule")]
-fn unreachable_name() -> PolicyName {
-    PolicyName::new("tenant").expect("the literal is a name")
+/// The default key of a tenant that was selected by its labels and is given none.
+#[expect(
+    clippy::expect_used,
+    reason = "namespaces and tenants are DNS labels, whose bytes the name rule permits"
+)]
+pub(crate) fn tenant_key(namespace: &str, tenant: &str) -> KeyName {
+    KeyName::new(&fitted(format!("{namespace}_{tenant}"))).expect("it obeys the name rule")
+}
+
+/// `name`, cut to the name rule with a digest of the whole where it is too long.
+fn fitted(name: String) -> String {
+    if name.len() <= crate::api::name::MAX_NAME_LEN {
+        return name;
+    }
+    format!("{}-{}", &name[..71], &digest(name.as_bytes())[..8])
 }
 
 /// Lower-case hex of SHA-256.
@@ -170,5 +193,10 @@ mod tests {
         assert_eq!(tenant_policy("tenant-lite", "myminio").as_str(), "tenant-tenant-lite_myminio");
         assert_ne!(tenant_policy("a-b", "c"), tenant_policy("a", "b-c"));
         assert_eq!(tenant_policy(&"n".repeat(63), &"t".repeat(63)).as_str().len(), 80);
+        assert_eq!(tenant_key("team", "minio").as_str(), "team_minio");
+        assert_ne!(
+            tenant_key(&"n".repeat(63), &"t".repeat(62)),
+            tenant_key(&"n".repeat(63), &"t".repeat(63))
+        );
     }
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{
     Context,
     cluster::{self, validate::fixture},
+    context::Scope,
     fake_api::FakeApi,
     metrics::Metrics,
 };
@@ -12,6 +13,7 @@ use crate::crd::KesCluster;
 
 const CLUSTER: &str = "/apis/kes-operator.io/v1alpha1/namespaces/keys/kesclusters/vault";
 const SECRETS: &str = "/api/v1/namespaces/keys/secrets";
+const TENANT: &str = "/apis/minio.min.io/v2/namespaces/tenant-lite/tenants/myminio";
 const STATEFUL_SET: &str = "/apis/apps/v1/namespaces/keys/statefulsets/vault";
 
 struct World {
@@ -22,10 +24,24 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    fn with(change: impl FnOnce(&mut KesCluster)) -> Self {
         let api = FakeApi::default();
-        let cluster = fixture::cluster();
+        let mut cluster = fixture::cluster();
+        change(&mut cluster);
         api.put(CLUSTER, serde_json::to_value(&cluster).unwrap());
-        Self { context: Context::new(api.client(), fixture::defaults(), Metrics::new()), api, cluster }
+        Self {
+            context: Context::new(
+                api.client(),
+                fixture::defaults(),
+                Metrics::new(),
+                &Scope { operator: "ops", namespaces: &[] },
+            ),
+            api,
+            cluster,
+        }
     }
 
     /// One pass; the writes that are no events.
@@ -111,8 +127,32 @@ async fn a_concurrent_change_of_the_status_stops_the_pass() {
 }
 
 #[tokio::test]
-async fn a_deletion_policy_takes_effect_on_what_exists() {
+async fn what_a_pass_came_to_is_written_although_somebody_edits_the_spec_meanwhile() {
     let world = World::new();
+    world.pass().await;
+    world.api.remove(&format!("{SECRETS}/vault-seal"));
+    world.api.meddle(|cluster| cluster["spec"]["paused"] = true.into());
+    assert_eq!(world.pass().await, [format!("PUT {CLUSTER}/status"), format!("PUT {CLUSTER}/status")]);
+    assert_eq!(world.ready_reason(), "SealSecretLost");
+    assert_eq!(world.api.get(CLUSTER).unwrap()["spec"]["paused"], true, "the edit is not undone");
+}
+
+#[tokio::test]
+async fn another_writer_of_the_status_stops_the_report() {
+    let world = World::new();
+    world.pass().await;
+    world.api.remove(&format!("{SECRETS}/vault-seal"));
+    world.api.meddle(|cluster| {
+        cluster["status"]["bootstrap"] = json!({"clusterID": "ours", "phase": "Completed"})
+    });
+    assert!(cluster::reconcile(&world.context, &world.cluster).await.is_err());
+    assert_eq!(world.api.get(CLUSTER).unwrap()["status"]["bootstrap"]["clusterID"], "ours");
+}
+
+#[tokio::test]
+async fn a_deletion_policy_takes_effect_on_what_exists() {
+    // with tenants nothing would be owned
+    let world = World::with(|cluster| cluster.spec.tenants.clear());
     world.pass().await;
     let mut cluster = world.api.get(CLUSTER).unwrap();
     cluster["spec"]["deletionPolicy"] = "Delete".into();
@@ -154,5 +194,75 @@ async fn no_key_material_is_written_anywhere_but_into_the_data_of_secrets() {
         for (place, object) in &public {
             assert!(!object.contains(text.as_str()) && !object.contains(inner), "{what} is in {place}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_finalizer_is_there_before_anything_else_and_goes_with_the_last_tenant() {
+    let world = World::new();
+    assert_eq!(world.pass().await[0], format!("PATCH {CLUSTER}"));
+    let mut cluster = world.api.get(CLUSTER).unwrap();
+    assert_eq!(cluster["metadata"]["finalizers"], json!(["kes-operator.io/tenants"]));
+    let owners = || world.api.get(STATEFUL_SET).unwrap()["metadata"]["ownerReferences"].clone();
+    assert_eq!(owners(), json!(null), "nothing is collected while tenants may depend on it");
+    cluster["spec"]["tenants"] = json!([]);
+    world.api.put(CLUSTER, cluster);
+    assert_eq!(world.pass().await[0], format!("PATCH {CLUSTER}"));
+    assert_eq!(world.api.get(CLUSTER).unwrap()["metadata"]["finalizers"], json!([]));
+    assert_eq!(owners()[0]["kind"], "KesCluster");
+    assert_eq!(world.pass().await, Vec::<String>::new());
+}
+
+/// A `KesCluster` with a wired Tenant, that somebody deletes.
+async fn deleting(annotations: serde_json::Value) -> World {
+    let world = World::new();
+    world.pass().await;
+    let tenant = json!({"apiVersion": "minio.min.io/v2", "kind": "Tenant",
+        "metadata": {"name": "myminio", "namespace": "tenant-lite", "uid": "u"},
+        "spec": {"env": [{"name": "MINIO_KMS_KES_ENDPOINT", "value": "https://vault.keys.svc.cluster.local:7373"}]}});
+    world.api.put(TENANT, tenant);
+    let mut cluster = world.api.get(CLUSTER).unwrap();
+    cluster["metadata"]["deletionTimestamp"] = "2026-11-25T10:00:00Z".into();
+    cluster["metadata"]["annotations"] = annotations;
+    cluster["status"]["tenants"] = json!([{"namespace": "tenant-lite", "name": "myminio", "phase": "Verified",
+        "reason": "Verified", "message": "", "since": "2026-11-25T10:00:00Z", "uid": "u",
+        "injected": {"endpoint": "https://vault.keys.svc.cluster.local:7373", "keyName": "minio-default-key",
+            "mount": "ClientCertSecrets", "path": "/tmp/certs/client-0"}}]);
+    world.api.put(CLUSTER, cluster);
+    world
+}
+
+#[tokio::test]
+async fn a_deletion_waits_for_the_tenants_and_the_cluster_is_looked_after_meanwhile() {
+    let world = deleting(json!({"kes-operator.io/acknowledge-deletion": "true"})).await;
+    world.api.remove("/api/v1/namespaces/keys/services/vault");
+    let writes = world.pass().await;
+    assert!(writes.contains(&"PATCH /api/v1/namespaces/keys/services/vault".to_owned()), "{writes:?}");
+    let cluster = world.api.get(CLUSTER).unwrap();
+    assert_eq!(cluster["metadata"]["finalizers"], json!(["kes-operator.io/tenants"]));
+    let conditions = cluster["status"]["conditions"].as_array().unwrap().clone();
+    let deletable = conditions.iter().find(|condition| condition["type"] == "Deletable").unwrap();
+    assert!(deletable["message"].as_str().unwrap().contains("tenant-lite/myminio"), "{deletable}");
+}
+
+#[tokio::test]
+async fn an_acknowledged_deletion_or_one_without_dependents_hands_everything_over() {
+    for acknowledged in [true, false] {
+        let world = deleting(json!({"kes-operator.io/acknowledge-deletion": "vault"})).await;
+        if !acknowledged {
+            world.api.remove(TENANT);
+        }
+        world.pass().await;
+        assert_eq!(world.api.get(CLUSTER).unwrap()["metadata"]["finalizers"], json!([]));
+        let owner =
+            |path: &str| world.api.get(path).unwrap()["metadata"]["ownerReferences"][0]["kind"].clone();
+        assert_eq!(owner(STATEFUL_SET), "KesCluster");
+        assert_eq!(owner(&format!("{SECRETS}/vault-server-tls")), "KesCluster");
+        assert_eq!(
+            owner(&format!("{SECRETS}/vault-seal")),
+            json!(null),
+            "Retain keeps what opens the volumes"
+        );
+        assert_eq!(world.pass().await, Vec::<String>::new(), "what is on its way out is left alone");
     }
 }

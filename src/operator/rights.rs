@@ -91,6 +91,13 @@ pub(crate) const RIGHTS: &[Right] = &[
     must(Place::Clusters, "events.k8s.io", "events", &["create", "patch"], "tell what changes"),
     may(Place::Tenants, "minio.min.io", "tenants", &["get", "list", "watch", "patch"], "wire MinIO tenants"),
     may(Place::Tenants, "", "secrets", &["get", "create", "patch"], "give MinIO tenants their certificate"),
+    may(
+        Place::Tenants,
+        "",
+        "namespaces",
+        &["get"],
+        "see whether a namespace lets its Tenants be wired from another one",
+    ),
     may(Place::Tenants, "apps", "statefulsets", &["list"], "see whether MinIO has its certificate"),
     may(Place::Tenants, "", "pods", &["list", "delete"], "restart MinIO together"),
     must(Place::Lease, "coordination.k8s.io", "leases", &["get", "create", "update"], "act alone"),

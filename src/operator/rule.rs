@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
+
 use super::cluster::purpose::Purpose;
 
 /// Why the next step is not taken now. The name becomes the reason of a condition, the sentence its message.
@@ -13,6 +15,22 @@ pub(crate) enum Rule {
     InvalidSpec { field: String, problem: String },
     /// A Secret of the user's that the spec refers to does not serve.
     SealSecretUnusable { secret: String, problem: String },
+    /// A Secret with a server certificate that the spec refers to does not serve.
+    ServerSecretUnusable { secret: String, problem: String },
+    /// cert-manager has not made the certificate yet.
+    WaitingForCertificate { issuer: String, secret: String },
+    /// cert-manager is not installed.
+    CertManagerMissing { issuer: String },
+    /// Tenants would not trust the certificate that the spec asks for.
+    TrustWouldChange { tenants: Vec<String> },
+    /// A certificate that somebody else should renew expires.
+    CertificateExpires { secret: String, at: Timestamp },
+    /// The volumes cannot grow.
+    ExpansionRefused { class: String, problem: String },
+    /// The StatefulSet is made anew for larger volumes.
+    Expanding { size: String },
+    /// Tenants cannot be listed by their labels.
+    SelectionRefused { problem: String },
     /// A Secret that was generated is gone.
     SecretLost { purpose: Purpose, secret: String },
     /// A Secret that was generated holds other key material than it did.
@@ -46,6 +64,14 @@ impl Rule {
             Self::Paused => "Paused".into(),
             Self::InvalidSpec { .. } => "InvalidSpec".into(),
             Self::SealSecretUnusable { .. } => "SealSecretUnusable".into(),
+            Self::ServerSecretUnusable { .. } => "ServerSecretUnusable".into(),
+            Self::WaitingForCertificate { .. } => "WaitingForCertificate".into(),
+            Self::CertManagerMissing { .. } => "CertManagerMissing".into(),
+            Self::TrustWouldChange { .. } => "TrustWouldChange".into(),
+            Self::CertificateExpires { .. } => "CertificateExpires".into(),
+            Self::ExpansionRefused { .. } => "ExpansionRefused".into(),
+            Self::Expanding { .. } => "Expanding".into(),
+            Self::SelectionRefused { .. } => "SelectionRefused".into(),
             Self::SecretLost { purpose, .. } => format!("{}SecretLost", purpose.reason()),
             Self::SecretChanged { purpose, .. } => format!("{}SecretChanged", purpose.reason()),
             Self::SecretUnreadable { .. } => "SecretUnreadable".into(),
@@ -67,11 +93,19 @@ impl Rule {
             Self::WaitingForPod { .. }
             | Self::WaitingForServer { .. }
             | Self::WaitingForReadiness { .. }
+            | Self::WaitingForCertificate { .. }
             | Self::Bootstrapping
+            | Self::Expanding { .. }
+            | Self::SelectionRefused { .. }
             | Self::ContentsRefused { .. } => true,
             Self::Paused
             | Self::InvalidSpec { .. }
             | Self::SealSecretUnusable { .. }
+            | Self::ServerSecretUnusable { .. }
+            | Self::CertManagerMissing { .. }
+            | Self::TrustWouldChange { .. }
+            | Self::CertificateExpires { .. }
+            | Self::ExpansionRefused { .. }
             | Self::SecretLost { .. }
             | Self::SecretChanged { .. }
             | Self::SecretUnreadable { .. }
@@ -92,6 +126,49 @@ impl fmt::Display for Rule {
             Self::SealSecretUnusable { secret, problem } => write!(
                 f,
                 "Secret {secret} cannot open the volumes: {problem}. Correct it, or spec.seal.secretRef"
+            ),
+            Self::ServerSecretUnusable { secret, problem } => write!(
+                f,
+                "Secret {secret} cannot be the servers' certificate: {problem}. Servers that run keep the former one; \
+                 correct the Secret, or spec.tls"
+            ),
+            Self::WaitingForCertificate { issuer, secret } => {
+                write!(
+                    f,
+                    "waiting for cert-manager to write a certificate of issuer {issuer} into Secret {secret}"
+                )
+            }
+            Self::CertManagerMissing { issuer } => write!(
+                f,
+                "the API server does not know certificates.cert-manager.io, so issuer {issuer} cannot be asked. Install \
+                 cert-manager, or remove spec.tls.issuerRef"
+            ),
+            Self::TrustWouldChange { tenants } => write!(
+                f,
+                "the certificate that spec.tls asks for is signed by an authority that these tenants do not know: {}. MinIO \
+                 reads authorities only when it starts, so the servers keep the former certificate. Put the new authority \
+                 beside the former one into ca.crt, restart those tenants, and then exchange the certificate",
+                tenants.join(", ")
+            ),
+            Self::CertificateExpires { secret, at } => write!(
+                f,
+                "the certificate in Secret {secret} expires at {at}, and whoever keeps that Secret has not renewed it. \
+                 Renew it: with an expired one MinIO reaches no key"
+            ),
+            Self::ExpansionRefused { class, problem } => write!(
+                f,
+                "the volumes cannot grow: {problem}. They keep their size; put the former spec.storage.size back, or let \
+                 StorageClass {class} allow expansion"
+            ),
+            Self::Expanding { size } => {
+                write!(
+                    f,
+                    "volumes grow to {size}: the StatefulSet is made anew, and its pods go on meanwhile"
+                )
+            }
+            Self::SelectionRefused { problem } => write!(
+                f,
+                "failed to list Tenants for spec.tenantSelector: {problem}; nothing is changed until that works"
             ),
             Self::SecretLost { purpose, secret } => write!(
                 f,

@@ -151,7 +151,7 @@ fn backdated(now: Timestamp) -> Result<Timestamp, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::{ServerCertificate, identity_of_pem, not_after_of_pem};
+    use crate::pki::{ServerCertificate, identity_of_pem, not_after_of_pem, validity_of_pem, verify_server};
 
     const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
@@ -182,6 +182,32 @@ mod tests {
         }
         assert!(verifier.verify_server_cert(&der, &[], &"other".try_into().unwrap(), &[], at).is_err());
         ServerCertificate::from_pem(leaf.certificate.as_bytes(), leaf.key.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_server_certificate_is_refused_for_another_name_time_or_authority() {
+        let now = Timestamp::now();
+        let authority = Authority::new("one", now).unwrap();
+        let other = Authority::new("two", now).unwrap();
+        let leaf = authority.issue_server(&names(), now, YEAR).unwrap();
+        let trust = |authority: &Authority| authority.certificate_pem().as_bytes().to_vec();
+        let check = |trust: &[u8], name: &str, now| {
+            verify_server(leaf.certificate.as_bytes(), trust, &[name.to_owned()], now)
+        };
+        let both = [trust(&other), trust(&authority)].concat();
+        check(&trust(&authority), "kes.default.svc", now).unwrap();
+        check(&both, "127.0.0.1", now).unwrap();
+        let later = now + jiff::SignedDuration::from_hours(400 * 24);
+        for (trust, name, now, reason) in [
+            (trust(&authority), "other.svc", now, "it does not have that name"),
+            (trust(&other), "kes.default.svc", now, "no authority in ca.crt has signed it"),
+            (trust(&authority), "kes.default.svc", later, "it has expired"),
+        ] {
+            let error = check(&trust, name, now).unwrap_err().to_string();
+            assert!(error.ends_with(reason), "{error}");
+        }
+        let (begins, ends) = validity_of_pem(leaf.certificate.as_bytes()).unwrap();
+        assert_eq!(ends.as_second() - begins.as_second(), 365 * 86_400 + 3600);
     }
 
     #[test]

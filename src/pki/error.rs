@@ -50,6 +50,14 @@ pub enum Error {
         /// Which certificate.
         what: String,
     },
+    /// A server certificate that clients would refuse.
+    #[error("a client would refuse the server certificate as {name}: {reason}")]
+    NotTrusted {
+        /// The name that it was checked for.
+        name: String,
+        /// Which check it fails.
+        reason: String,
+    },
     /// A certificate that should be that of an authority.
     #[error("the certificate is not that of an authority: its basic constraints do not say CA")]
     NotAuthority,
@@ -99,6 +107,9 @@ impl Error {
             }
             Self::NoServerName { .. } => {
                 "Create a certificate with the names that clients use: 'kes identity new --dns NAME --ip ADDRESS SUBJECT'."
+            }
+            Self::NotTrusted { .. } => {
+                "Give a certificate with that name, that has not expired, signed by an authority in 'ca.crt'."
             }
             Self::NotAuthority => "Give the certificate of the authority itself, not one that it issued.",
             Self::NoCertificate => "Give a client certificate and its key, or an API key.",

@@ -19,7 +19,7 @@ pub use client_identity::ClientIdentity;
 pub use error::Error;
 pub use identity::{identity_of_der, identity_of_pem, identity_of_spki};
 pub use self_signed::{SelfSigned, Usage, self_signed, self_signed_client, self_signed_for};
-pub use server_certificate::{ServerCertificate, not_after_of_pem};
+pub use server_certificate::{ServerCertificate, not_after_of_pem, validity_of_pem, verify_server};
 
 /// A certificate and its private key as PEM text.
 pub struct PemPair {

@@ -72,6 +72,81 @@ impl ServerCertificate {
     }
 }
 
+/// Whether a client that trusts the authorities of `trust` accepts the chain in `certificate` under every one of `names`
+/// at `now`: signatures, dates and names.
+///
+/// # Errors
+/// [`Error::NoPem`], [`Error::Malformed`], and [`Error::NotTrusted`] with the first name that is refused.
+pub fn verify_server(
+    certificate: &[u8],
+    trust: &[u8],
+    names: &[String],
+    now: Timestamp,
+) -> Result<(), Error> {
+    use rustls::{
+        RootCertStore,
+        client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+        pki_types::{ServerName, UnixTime},
+    };
+    let chain = pem::certificates(certificate, "server certificate")?;
+    let [leaf, intermediates @ ..] = chain.as_slice() else { return Err(Error::NoCertificate) };
+    let mut roots = RootCertStore::empty();
+    for authority in pem::certificates(trust, "certificate of the authority")? {
+        roots.add(authority).map_err(|_| Error::Malformed {
+            what: "certificate of the authority".into(),
+            reason: "it cannot vouch for others".into(),
+        })?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let refused = |name: &str, reason: String| Error::NotTrusted { name: name.into(), reason };
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| refused("any name", error.to_string()))?;
+    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    for name in names {
+        let server = ServerName::try_from(name.as_str()).map_err(|error| refused(name, error.to_string()))?;
+        verifier
+            .verify_server_cert(leaf, intermediates, &server, &[], at)
+            .map_err(|error| refused(name, reason(&error)))?;
+    }
+    Ok(())
+}
+
+/// What a verifier says, without the names of its types.
+fn reason(error: &rustls::Error) -> String {
+    use rustls::CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
+        UnknownIssuer,
+    };
+    match error {
+        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => "it has expired".into(),
+        rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
+            "it is not valid yet".into()
+        }
+        rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            "it does not have that name".into()
+        }
+        rustls::Error::InvalidCertificate(UnknownIssuer) => "no authority in ca.crt has signed it".into(),
+        error => error.to_string(),
+    }
+}
+
+/// From when until when the first certificate in a PEM text is valid.
+///
+/// # Errors
+/// [`Error::NoPem`] and [`Error::Malformed`].
+pub fn validity_of_pem(text: &[u8]) -> Result<(Timestamp, Timestamp), Error> {
+    let chain = pem::certificates(text, "certificate")?;
+    let [leaf, ..] = chain.as_slice() else { return Err(Error::NoCertificate) };
+    let begins = identity::parse(leaf, "certificate")?.validity().not_before.timestamp();
+    let begins = Timestamp::from_second(begins).map_err(|_| Error::Malformed {
+        what: "certificate".into(),
+        reason: "its begin of validity is out of range".into(),
+    })?;
+    Ok((begins, not_after(leaf, "certificate")?))
+}
+
 /// When the first certificate in a PEM text expires.
 ///
 /// # Errors

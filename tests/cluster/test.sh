@@ -24,6 +24,19 @@ if [ $code = 0 ]; then
   (cd "$repo" && KES_E2E=1 cargo test --test e2e -- ${E2E:-}) || code=$?
   echo; echo "== config/samples"
   "$here/samples.sh" || code=$?
+  if [ $code = 0 ]; then
+    echo; echo "== every way to install"
+    "$here/install-ways.sh" || code=$?
+  fi
+  if [ $code = 0 ]; then
+    echo; echo "== upgrade of the operator"
+    if [ -f "$repo/target/kind/kubeconfig" ]; then
+      echo "skipped: upgrade.sh gives an image a second name in the nodes, and only this kit's nodes let it"
+      if [ "${CI:-}" = true ]; then code=1; fi
+    else
+      "$here/upgrade.sh" || code=$?
+    fi
+  fi
 fi
 if [ $code != 0 ]; then
   "$repo/tests/demo/logs.sh" || true

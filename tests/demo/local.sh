@@ -25,7 +25,7 @@ as enclave-admin key create -k $KEY
 if as app key dek -k $KEY >/dev/null 2>"$state/refused.log"; then fail "MinIO's identity may use $KEY without a policy"; fi
 grep -q 'not authorized' "$state/refused.log" || fail "MinIO's identity, still without a policy, was not refused as it should" "$(cat "$state/refused.log")"
 as enclave-admin policy assign -k minio "$(identity app)"
-as enclave-admin key ls -k --json | jq -r '.Name // .name' | grep -qx $KEY || fail "kes key ls does not show $KEY"
+as enclave-admin key ls -k --json | jq -r '.Name // .name' | grep -x $KEY >/dev/null || fail "kes key ls does not show $KEY"
 as app key dek -k $KEY | jq -e '.plaintext != "" and .ciphertext != ""' >/dev/null || fail "MinIO's identity cannot use $KEY"
 
 step "MinIO on 127.0.0.1:$MINIO_PORT, wired by its environment"
@@ -36,7 +36,7 @@ ok "the key exists: MinIO encrypts and decrypts with $KEY, with an identity that
 
 mc mb t/$SEALED t/$OPEN >/dev/null
 mc encrypt set sse-kms $KEY t/$SEALED >/dev/null
-mc --json encrypt info t/$SEALED | grep -q "$KEY" || fail "the bucket is not set to sse-kms with $KEY" "$(mc encrypt info t/$SEALED 2>&1)"
+mc --json encrypt info t/$SEALED | grep "$KEY" >/dev/null || fail "the bucket is not set to sse-kms with $KEY" "$(mc encrypt info t/$SEALED 2>&1)"
 ok "bucket $SEALED is set to sse-kms with $KEY"
 
 marker() { echo "$1-marker-$(head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n')"; }

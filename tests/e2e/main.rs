@@ -6,15 +6,39 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod certificates;
+mod definitions;
+mod deletion;
+mod drift;
+mod forward;
 mod invalid_specs;
+mod nodes;
+mod operators;
+mod plugin;
 mod runner;
 mod tenant_conflicts;
+mod tenant_selector;
+mod volumes;
 mod wait;
+mod wiring;
 mod world;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cases = [invalid_specs::cases(), tenant_conflicts::cases()];
+    let cases = [
+        certificates::cases(),
+        definitions::cases(),
+        deletion::cases(),
+        drift::cases(),
+        invalid_specs::cases(),
+        nodes::cases(),
+        operators::cases(),
+        plugin::cases(),
+        tenant_conflicts::cases(),
+        tenant_selector::cases(),
+        volumes::cases(),
+        wiring::cases(),
+    ];
     runner::main(cases.into_iter().flatten().collect())
 }

@@ -17,7 +17,6 @@ pub(crate) enum Ending {
     /// Everything held.
     Held,
     /// What it needs is not here. With `CI=true` that is a failure.
-    #[expect(dead_code, reason = "every case so far has what it needs")]
     Skipped(String),
 }
 
@@ -39,6 +38,14 @@ impl Case {
         F: Future<Output = Outcome> + Send + 'static,
     {
         Self { name, alone: false, run: Box::new(move |world| Box::pin(run(world))) }
+    }
+
+    /// A case that disturbs others.
+    pub(crate) fn alone<F>(name: &'static str, run: impl Fn(World) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        Self { alone: true, ..Self::new(name, run) }
     }
 }
 

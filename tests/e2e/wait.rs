@@ -48,3 +48,43 @@ where
         }
     }
 }
+
+/// Waits until there is no object called `name`.
+pub(crate) async fn gone<K>(api: Api<K>, name: &str) -> anyhow::Result<()>
+where
+    K: Clone + Debug + Send + DeserializeOwned + kube::Resource + 'static,
+{
+    until(api, name, "its absence", |object: Option<&K>| match object {
+        None => Ok(()),
+        Some(object) => {
+            let going = object.meta().deletion_timestamp.is_some();
+            Err(format!(
+                "it is {}there; finalizers {:?}",
+                if going { "going but " } else { "" },
+                object.meta().finalizers
+            ))
+        }
+    })
+    .await
+    .map(drop)
+}
+
+/// Waits until the API server serves the kind of a definition.
+pub(crate) async fn established(client: &kube::Client, name: &str) -> anyhow::Result<()> {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    until(
+        Api::all(client.clone()),
+        name,
+        "the definition established",
+        |found: Option<&CustomResourceDefinition>| {
+            let conditions =
+                found.and_then(|found| found.status.as_ref()?.conditions.clone()).unwrap_or_default();
+            let is = conditions
+                .iter()
+                .any(|condition| condition.type_ == "Established" && condition.status == "True");
+            if is { Ok(()) } else { Err("it is not".into()) }
+        },
+    )
+    .await
+    .map(drop)
+}

@@ -43,13 +43,13 @@ impl World {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() % 10_000_000;
         let namespace = format!("e2e-{}-{stamp}", slug.trim_matches('-').to_lowercase());
         let world = Self { client, namespace };
-        world.make_namespace(&world.namespace).await?;
+        world.make_namespace(&world.namespace, json!({})).await?;
         Ok(world)
     }
 
-    async fn make_namespace(&self, name: &str) -> anyhow::Result<()> {
+    async fn make_namespace(&self, name: &str, annotations: Value) -> anyhow::Result<()> {
         let namespace: Namespace = serde_json::from_value(
-            json!({"metadata": {"name": name, "labels": {"kes-e2e": self.namespace}}}),
+            json!({"metadata": {"name": name, "labels": {"kes-e2e": self.namespace}, "annotations": annotations}}),
         )?;
         Api::all(self.client.clone())
             .create(&PostParams::default(), &namespace)
@@ -58,10 +58,15 @@ impl World {
         Ok(())
     }
 
-    /// Another namespace of this case, for a Tenant.
+    /// Another namespace of this case, for a Tenant, which agrees to be wired by the case's KesClusters.
     pub(crate) async fn tenant_namespace(&self, suffix: &str) -> anyhow::Result<String> {
+        self.namespace_with(suffix, json!({"kes-operator.io/allow-from": self.namespace})).await
+    }
+
+    /// Another namespace of this case.
+    pub(crate) async fn namespace_with(&self, suffix: &str, annotations: Value) -> anyhow::Result<String> {
         let name = format!("{}-{suffix}", self.namespace);
-        self.make_namespace(&name).await?;
+        self.make_namespace(&name, annotations).await?;
         Ok(name)
     }
 
@@ -72,12 +77,11 @@ impl World {
         }
         let clusters = self.api::<KesCluster>();
         // a refusal of deletion would keep the namespace for ever
-        let acknowledged =
-            json!({"metadata": {"annotations": {"kes-operator.io/acknowledge-deletion": "true"}}});
         for cluster in clusters.list(&ListParams::default()).await.into_iter().flatten() {
-            let _ = clusters
-                .patch(&cluster.name_any(), &PatchParams::default(), &Patch::Merge(&acknowledged))
-                .await;
+            let name = cluster.name_any();
+            let acknowledged =
+                json!({"metadata": {"annotations": {"kes-operator.io/acknowledge-deletion": name}}});
+            let _ = clusters.patch(&name, &PatchParams::default(), &Patch::Merge(&acknowledged)).await;
         }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let ours = ListParams::default().labels(&format!("kes-e2e={}", self.namespace));
@@ -183,6 +187,45 @@ impl World {
         });
         let cluster = found.await?.context("it is there")?;
         find(&cluster).context("it was there a moment ago")
+    }
+
+    /// Waits until the wiring of a tenant is in `phase` or further.
+    pub(crate) async fn tenant_reaches(
+        &self,
+        cluster: &str,
+        tenant_namespace: &str,
+        phase: TenantPhase,
+    ) -> anyhow::Result<()> {
+        let order =
+            [TenantPhase::Prepared, TenantPhase::Patched, TenantPhase::Restarting, TenantPhase::Verified];
+        let rank = |phase| order.iter().position(|known| *known == phase);
+        until(
+            self.api::<KesCluster>(),
+            cluster,
+            &format!("tenant {tenant_namespace} at {phase}"),
+            |found: Option<&KesCluster>| {
+                let tenants =
+                    found.and_then(|found| Some(found.status.as_ref()?.tenants.clone())).unwrap_or_default();
+                let tenant = tenants
+                    .iter()
+                    .find(|tenant| tenant.namespace == tenant_namespace)
+                    .ok_or("not named yet")?;
+                let seen = format!("{} {}: {}", tenant.phase, tenant.reason, tenant.message);
+                if rank(tenant.phase) >= rank(phase) { Ok(()) } else { Err(seen) }
+            },
+        )
+        .await
+        .map(drop)
+    }
+
+    /// A Secret with a client certificate that has nothing to do with us.
+    pub(crate) async fn client_certificate(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
+        let pair = kes::pki::self_signed_client(name, std::time::Duration::from_secs(86_400))?;
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "kubernetes.io/tls",
+            "stringData": {"tls.crt": pair.certificate, "tls.key": pair.key.as_str()}});
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        secrets.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(secret)).await?;
+        Ok(())
     }
 
     /// Everything that the operator made for a cluster in the case's namespace: kind/name → resourceVersion. Of pods,

@@ -10,7 +10,6 @@ mod kind;
 mod render;
 mod rights;
 mod samples;
-mod schema;
 mod security;
 mod values;
 

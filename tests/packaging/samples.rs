@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kes::crd::KesCluster;
+use kes::crd::{KesCluster, problems};
 use serde_json::{Value, json};
 
-use crate::{documents, repository, schema::problems, text};
+use crate::{documents, repository, text};
 
 const FOLDER: &str = "config/samples";
 const NOTES: &str = "charts/kes-operator/templates/NOTES.txt";
@@ -116,12 +116,9 @@ fn a_resource_that_does_not_fit_is_found() {
         (json!({"replicas": "one"}), "spec.replicas: \"one\" is not of type"),
         (json!({"replicas": 9}), "spec.replicas: 9 is out of bounds"),
         (json!({"deletionPolicy": "Keep"}), "spec.deletionPolicy: \"Keep\" is none of"),
-        (json!({"enclaves": []}), "spec.enclaves: 0 is out of bounds"),
-        (json!({"enclaves": [{"name": "a b"}]}), "spec.enclaves[0].name: a b does not match"),
-        (
-            json!({"enclaves": [{"name": "a"}, {"name": "a"}]}),
-            "spec.enclaves: [String(\"a\")] is there twice",
-        ),
+        (json!({"enclaves": []}), "spec.enclaves: 0 items are out of bounds"),
+        (json!({"enclaves": [{"name": "a b"}]}), "spec.enclaves[0].name: \"a b\" does not match"),
+        (json!({"enclaves": [{"name": "a"}, {"name": "a"}]}), "spec.enclaves[1]: a is there twice"),
         (json!({"tenants": [{"name": "a", "namespace": "b"}]}), "spec.tenants[0].keyName: missing"),
         (json!({"pod": {"nodeSelector": {"a": 1}}}), "spec.pod.nodeSelector.a: 1 is not of type"),
     ] {

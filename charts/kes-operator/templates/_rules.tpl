@@ -65,6 +65,10 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, create, patch]
+# whether the namespace allows KesClusters of another one, by its annotation kes-operator.io/allow-from
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
 # whether the MinIO Operator has rolled the mount out
 - apiGroups: [apps]
   resources: [statefulsets]

@@ -3,19 +3,20 @@
 use std::fmt::Debug;
 
 use k8s_openapi::{
-    NamespaceResourceScope,
+    ByteString, NamespaceResourceScope,
     api::core::v1::{PersistentVolumeClaim, Secret},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    build::{Objects, secret::is_owned},
+    build::{Objects, Optional, secret::is_owned},
+    keyring::{self, Keyring},
     observe::Seen,
     purpose::Purpose,
     validate::Wanted,
@@ -53,7 +54,18 @@ impl Error {
 /// The first object that cannot be written; those behind it are left for the next pass.
 pub(crate) async fn apply(client: &Client, objects: Objects) -> Result<usize, Error> {
     // without `..`: an object that is built but not applied shall not compile
-    let Objects { service_account, config_map, headless_service, service, stateful_set } = objects;
+    let Objects {
+        service_account,
+        config_map,
+        headless_service,
+        service,
+        network_policy,
+        disruption_budget,
+        stateful_set,
+        optional,
+    } = objects;
+    let namespace = stateful_set.namespace().unwrap_or_default();
+    let name = stateful_set.name_any();
     let mut writes = 0;
     // the account before the pods that run under it
     writes += apply_one(client, service_account).await?;
@@ -62,23 +74,97 @@ pub(crate) async fn apply(client: &Client, objects: Objects) -> Result<usize, Er
     // the names before the pods that are found by them
     writes += apply_one(client, headless_service).await?;
     writes += apply_one(client, service).await?;
+    // closed doors before anybody is behind them
+    writes += apply_or_prune(client, &namespace, &name, network_policy).await?;
+    writes += apply_or_prune(client, &namespace, &name, disruption_budget).await?;
+    // who writes the certificate, then who waits for it
+    for object in optional {
+        writes += apply_optional(client, &namespace, object).await?;
+    }
     writes += apply_one(client, stateful_set).await?;
     Ok(writes)
 }
 
+/// Applies one object of a kind that not every API server knows, or takes it away.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) async fn apply_optional(
+    client: &Client,
+    namespace: &str,
+    Optional { kind, name, object }: Optional,
+) -> Result<usize, Error> {
+    let api = Api::namespaced_with(client.clone(), namespace, &kind.resource());
+    let what = format!("{} {name}", kind.resource().kind);
+    match object {
+        Some(object) => write_one(&api, &what, &object).await,
+        None => match prune(&api, &what, &name).await {
+            // the right is optional: who never had it has nothing to take away
+            Err(Error::Read { source: kube::Error::Api(status), .. }) if status.code == 403 => Ok(0),
+            pruned => pruned,
+        },
+    }
+}
+
+/// Applies `object`, or takes away the one that was applied when none is wanted.
+async fn apply_or_prune<K>(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    object: Option<K>,
+) -> Result<usize, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Serialize,
+{
+    match object {
+        Some(object) => apply_one(client, object).await,
+        None => {
+            let api: Api<K> = Api::namespaced(client.clone(), namespace);
+            prune(&api, &format!("{} {name}", K::kind(&())), name).await
+        }
+    }
+}
+
+/// Deletes the object called `name` if it is one of ours.
+async fn prune<K>(api: &Api<K>, what: &str, name: &str) -> Result<usize, Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    let read = |source| Error::Read { object: what.into(), source };
+    let Some(found) = api.get_metadata_opt(name).await.map_err(read)? else { return Ok(0) };
+    if !names::is_managed(found.labels()) || found.metadata.deletion_timestamp.is_some() {
+        return Ok(0);
+    }
+    match api.delete(name, &DeleteParams::default()).await {
+        Ok(_) => {
+            tracing::info!(object = what, "deleted, since the spec no longer asks for it");
+            Ok(1)
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(0),
+        Err(source) => Err(Error::Write { object: what.into(), source }),
+    }
+}
+
 /// Creates a Secret with key material. One that exists is never overwritten: the API server decides, not a look at
 /// what was there before. Only the server's certificate may be exchanged.
-pub(crate) async fn create_secret(client: &Client, purpose: &Purpose, secret: &Secret) -> Result<(), Error> {
+pub(crate) async fn create_secret(
+    client: &Client,
+    purpose: &Purpose,
+    secret: &Secret,
+) -> Result<Secret, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
     let failed = |source| Error::Write { object: describe(secret), source };
     if purpose.is_replaceable() {
         let params = PatchParams::apply(names::MANAGER).force();
-        api.patch(&secret.name_any(), &params, &Patch::Apply(secret)).await.map_err(failed)?;
+        api.patch(&secret.name_any(), &params, &Patch::Apply(secret)).await.map_err(failed)
     } else {
         let params = PostParams { field_manager: Some(names::MANAGER.into()), ..PostParams::default() };
-        api.create(&params, secret).await.map_err(failed)?;
+        api.create(&params, secret).await.map_err(failed)
     }
-    Ok(())
 }
 
 /// Makes Secrets and volumes follow `spec.deletionPolicy`: owned means deleted together with the `KesCluster`.
@@ -97,12 +183,13 @@ pub(crate) async fn settle_owners(client: &Client, wanted: &Wanted, seen: &Seen)
         }
     }
     for claim in &seen.volumes {
-        if let Some(patch) = owner_patch(claim, &wanted.owner, wanted.deletion == DeletionPolicy::Delete) {
+        let goes = wanted.deletion == DeletionPolicy::Delete && !wanted.guarded;
+        if let Some(patch) = owner_patch(claim, &wanted.owner, goes) {
             let failed = |source| Error::Write {
                 object: format!("PersistentVolumeClaim {}", claim.name_any()),
                 source,
             };
-            claims.patch_metadata(&claim.name_any(), &params, &Patch::Merge(patch)).await.map_err(failed)?;
+            claims.patch(&claim.name_any(), &params, &Patch::Merge(patch)).await.map_err(failed)?;
             writes += 1;
         }
     }
@@ -110,7 +197,7 @@ pub(crate) async fn settle_owners(client: &Client, wanted: &Wanted, seen: &Seen)
 }
 
 /// The change to `object`'s owners, if one is needed. Owners that others put there stay.
-fn owner_patch(object: &impl ResourceExt, owner: &OwnerReference, owned: bool) -> Option<Value> {
+pub(crate) fn owner_patch(object: &impl ResourceExt, owner: &OwnerReference, owned: bool) -> Option<Value> {
     let mut owners = object.owner_references().to_vec();
     let is_ours = |reference: &OwnerReference| reference.kind == owner.kind && reference.name == owner.name;
     let current = owners.iter().any(|reference| reference.uid == owner.uid);
@@ -134,14 +221,18 @@ where
         + Serialize,
 {
     let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-    let name = object.name_any();
-    let encoded = |source| Error::Encode { object: describe(&object), source };
-    let mut wanted = serde_json::to_value(&object).map_err(encoded)?;
-    let digest = names::digest(wanted.to_string().as_bytes());
-    wanted["metadata"]["annotations"][names::APPLIED_ANNOTATION] = digest[..32].into();
+    write_one(&api, &describe(&object), &object).await
+}
 
-    let live =
-        api.get_opt(&name).await.map_err(|source| Error::Read { object: describe(&object), source })?;
+/// Applies `object` unless the live one has everything that it says.
+async fn write_one<K>(api: &Api<K>, what: &str, object: &K) -> Result<usize, Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Serialize,
+{
+    let name = object.name_any();
+    let encoded = |source| Error::Encode { object: what.into(), source };
+    let wanted = stamped(object).map_err(encoded)?;
+    let live = api.get_opt(&name).await.map_err(|source| Error::Read { object: what.into(), source })?;
     if let Some(live) = live {
         let live = serde_json::to_value(&live).map_err(encoded)?;
         if contains(&live, &wanted) {
@@ -151,9 +242,37 @@ where
     let params = PatchParams::apply(names::MANAGER).force();
     api.patch(&name, &params, &Patch::Apply(&wanted))
         .await
-        .map_err(|source| Error::Write { object: describe(&object), source })?;
-    tracing::info!(object = describe(&object), "applied");
+        .map_err(|source| Error::Write { object: what.into(), source })?;
+    tracing::info!(object = what, "applied");
     Ok(1)
+}
+
+/// What is sent for `object`: itself, with a digest of it.
+pub(crate) fn stamped(object: &impl Serialize) -> Result<Value, serde_json::Error> {
+    let mut wanted = serde_json::to_value(object)?;
+    let digest = names::digest(wanted.to_string().as_bytes());
+    wanted["metadata"]["annotations"][names::APPLIED_ANNOTATION] = digest[..32].into();
+    Ok(wanted)
+}
+
+/// Gives every Secret with a client certificate the authorities that the servers are trusted by now. Key material is not
+/// touched. Returns the number of writes.
+pub(crate) async fn settle_trust(client: &Client, wanted: &Wanted, ring: &Keyring) -> Result<usize, Error> {
+    let Ok(trust) = ring.trust() else { return Ok(0) };
+    let api: Api<Secret> = Api::namespaced(client.clone(), &wanted.namespace);
+    let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
+    let mut writes = 0;
+    for (_, secret) in ring.iter().filter(|(purpose, _)| purpose.is_client()) {
+        if keyring::bytes(secret, keyring::AUTHORITY).is_ok_and(|known| known == trust) {
+            continue;
+        }
+        let patch = json!({"metadata": {"resourceVersion": secret.resource_version()},
+            "data": {keyring::AUTHORITY: ByteString(trust.clone())}});
+        let failed = |source| Error::Write { object: describe(secret), source };
+        api.patch(&secret.name_any(), &params, &Patch::Merge(patch)).await.map_err(failed)?;
+        writes += 1;
+    }
+    Ok(writes)
 }
 
 /// Whether `live` has everything that `wanted` says. What the API server filled in beside it is no difference; the

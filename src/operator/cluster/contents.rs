@@ -1,18 +1,23 @@
 //! Brings enclaves, policies, identities and keys up to date through the key API. Reads first, writes only what differs.
 //!
-//! Order: the enclave, since all else is in it; policies before identities that get them; keys last. Nothing is
-//! deleted: what leaves the spec stays, and a key always does.
+//! Order: the enclave, since all else is in it; policies before identities that get them; keys; and last what left the
+//! spec. Of that, identities and policies go, because they can be made again. Keys and enclaves never do: what was
+//! encrypted with them could not be read any more. Only what the operator itself put there is ever taken away.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     keyring::{self, Keyring},
     purpose::Purpose,
-    validate::{Enclave, Grant, Tenant, Wanted},
+    validate::{Enclave, Grant, Standing, Tenant, Wanted},
 };
 use crate::{
-    api::{ApiError, EnclaveName, Fault, Identity, KeyName, PolicyName, message::Policy},
+    api::{
+        ApiError, EnclaveName, Fault, Identity, KeyName, PolicyName,
+        message::{Policy, PolicyBody},
+    },
     client,
+    crd::{EnclaveContents, IssuedSecret},
     operator::{key_service::Address, names},
 };
 
@@ -44,6 +49,10 @@ pub(crate) struct Contents {
     pub(crate) keys: usize,
     /// What was changed, in words.
     pub(crate) changes: Vec<String>,
+    /// What is there now because of us.
+    pub(crate) record: Vec<EnclaveContents>,
+    /// What left the spec and is kept, in words.
+    pub(crate) kept: Vec<String>,
 }
 
 /// What one enclave shall hold.
@@ -53,38 +62,61 @@ pub(crate) struct Target {
     pub(crate) policies: BTreeMap<PolicyName, Policy>,
     pub(crate) assignments: BTreeMap<Identity, PolicyName>,
     pub(crate) keys: BTreeSet<KeyName>,
+    /// Of applications and tenants that still run with what they have: not written, and not taken away.
+    pub(crate) untouched: Untouched,
 }
 
-/// The target of each enclave. Applications whose Secret is lost are left out.
-pub(crate) fn targets(wanted: &Wanted, ring: &Keyring) -> Vec<Target> {
-    wanted.enclaves.iter().map(|enclave| target(wanted, enclave, ring)).collect()
+/// What is in use although nothing is to be written about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Untouched {
+    pub(crate) identities: BTreeSet<String>,
+    pub(crate) policies: BTreeSet<String>,
 }
 
-fn target(wanted: &Wanted, enclave: &Enclave, ring: &Keyring) -> Target {
+/// The target of each enclave. Applications whose Secret is lost are known by its record only.
+pub(crate) fn targets(wanted: &Wanted, ring: &Keyring, secrets: &[IssuedSecret]) -> Vec<Target> {
+    wanted.enclaves.iter().map(|enclave| target(wanted, enclave, ring, secrets)).collect()
+}
+
+fn target(wanted: &Wanted, enclave: &Enclave, ring: &Keyring, secrets: &[IssuedSecret]) -> Target {
     let Enclave { name: enclave_name, keys, policies, identities } = enclave;
     let mut target = Target {
         enclave: enclave_name.clone(),
         policies: policies.clone(),
         assignments: BTreeMap::new(),
         keys: keys.clone(),
+        untouched: Untouched::default(),
+    };
+    let recorded = |purpose: &Purpose| {
+        let name = purpose.secret(&wanted.name);
+        secrets.iter().find(|known| known.name == name).map(|known| known.fingerprint.clone())
     };
     for Grant { name, policy, secret } in identities {
         let purpose =
             Purpose::Identity { enclave: enclave_name.clone(), name: name.clone(), secret: secret.clone() };
-        if let Ok(identity) = ring.identity(&purpose) {
-            target.assignments.insert(identity, policy.clone());
+        match ring.identity(&purpose) {
+            Ok(identity) => drop(target.assignments.insert(identity, policy.clone())),
+            Err(_) => target.untouched.identities.extend(recorded(&purpose)),
         }
     }
     for tenant in wanted.tenants.iter().filter(|tenant| tenant.enclave == *enclave_name) {
         target.keys.insert(tenant.key.clone());
+        let purpose = Purpose::Tenant { namespace: tenant.namespace.clone(), name: tenant.name.clone() };
+        if tenant.standing != Standing::Wanted {
+            // as long as MinIO runs with it, it keeps what it had
+            target.untouched.identities.extend(recorded(&purpose));
+            let policy = names::tenant_policy(&tenant.namespace, &tenant.name);
+            target.untouched.policies.insert(policy.to_string());
+            continue;
+        }
         let policy = tenant.policy.clone().unwrap_or_else(|| {
             let name = names::tenant_policy(&tenant.namespace, &tenant.name);
             target.policies.insert(name.clone(), tenant_policy(tenant, &wanted.tenants));
             name
         });
-        let purpose = Purpose::Tenant { namespace: tenant.namespace.clone(), name: tenant.name.clone() };
-        if let Ok(identity) = ring.identity(&purpose) {
-            target.assignments.insert(identity, policy);
+        match ring.identity(&purpose) {
+            Ok(identity) => drop(target.assignments.insert(identity, policy)),
+            Err(_) => target.untouched.identities.extend(recorded(&purpose)),
         }
     }
     target
@@ -124,6 +156,7 @@ pub(crate) async fn converge(
     address: &Address,
     ring: &Keyring,
     targets: &[Target],
+    before: &[EnclaveContents],
 ) -> Result<Contents, Error> {
     let mut contents = Contents::default();
     for target in targets {
@@ -132,8 +165,78 @@ pub(crate) async fn converge(
         let client = connect(address, ring, &admin, Some(&target.enclave))?;
         fill(&client, target, &mut contents).await?;
         contents.keys += target.keys.len();
+        let before = before.iter().find(|known| known.enclave == target.enclave.as_str());
+        let record = tidy(&client, target, before, &mut contents).await?;
+        contents.record.push(record);
+    }
+    for left in
+        before.iter().filter(|known| !targets.iter().any(|target| target.enclave.as_str() == known.enclave))
+    {
+        contents.kept.push(format!("enclave {} with everything in it", left.enclave));
+        contents.record.push(left.clone());
     }
     Ok(contents)
+}
+
+/// Takes away what the operator put there and the spec no longer asks for. Returns what is there now because of us.
+async fn tidy(
+    client: &client::Client,
+    target: &Target,
+    before: Option<&EnclaveContents>,
+    contents: &mut Contents,
+) -> Result<EnclaveContents, Error> {
+    let Target { enclave, policies, assignments, keys, untouched } = target;
+    let mut record = EnclaveContents {
+        enclave: enclave.to_string(),
+        keys: keys.iter().map(ToString::to_string).collect(),
+        policies: policies.keys().map(ToString::to_string).collect(),
+        identities: assignments.keys().map(ToString::to_string).collect(),
+    };
+    record.policies.extend(untouched.policies.iter().cloned());
+    record.identities.extend(untouched.identities.iter().cloned());
+    let left = |before: &[String], now: &[String]| -> Vec<String> {
+        before.iter().filter(|name| !now.contains(name)).cloned().collect()
+    };
+    let empty = EnclaveContents::default();
+    let before = before.unwrap_or(&empty);
+    for identity in left(&before.identities, &record.identities) {
+        let Ok(identity) = Identity::new(&identity) else { continue };
+        absent_is_none(client.delete_identity(&identity).await)
+            .map_err(call(format!("forget identity {identity}")))?;
+        contents.changes.push(format!("forgot identity {identity} of enclave {enclave}"));
+    }
+    let policies = left(&before.policies, &record.policies);
+    if !policies.is_empty() {
+        let used =
+            client.list_identities("*").await.map_err(call(format!("list identities of {enclave}")))?;
+        for policy in policies {
+            if used.iter().any(|entry| entry.policy == policy) {
+                contents.kept.push(format!(
+                    "policy {policy} of enclave {enclave}, which identities have that others gave it to"
+                ));
+                record.policies.push(policy);
+                continue;
+            }
+            let Ok(name) = PolicyName::new(&policy) else { continue };
+            absent_is_none(client.delete_policy(&name).await)
+                .map_err(call(format!("delete policy {policy}")))?;
+            contents.changes.push(format!("deleted policy {policy} of enclave {enclave}"));
+        }
+    }
+    for key in left(&before.keys, &record.keys) {
+        let Ok(name) = KeyName::new(&key) else { continue };
+        let found =
+            absent_is_none(client.describe_key(&name).await).map_err(call(format!("read key {key}")))?;
+        if found.is_some() {
+            contents.kept.push(format!("key {key} of enclave {enclave}"));
+            record.keys.push(key);
+        }
+    }
+    for names in [&mut record.keys, &mut record.policies, &mut record.identities] {
+        names.sort();
+        names.dedup();
+    }
+    Ok(record)
 }
 
 async fn ensure_enclave(
@@ -156,11 +259,11 @@ async fn ensure_enclave(
 }
 
 async fn fill(client: &client::Client, target: &Target, contents: &mut Contents) -> Result<(), Error> {
-    let Target { enclave, policies, assignments, keys } = target;
+    let Target { enclave, policies, assignments, keys, untouched: _ } = target;
     for (name, policy) in policies {
         let found =
             absent_is_none(client.read_policy(name).await).map_err(call(format!("read policy {name}")))?;
-        if found.is_none_or(|found| found.allow != policy.allow || found.deny != policy.deny) {
+        if found.is_none_or(|found| !is_same(&found, policy)) {
             client.write_policy(name, policy).await.map_err(call(format!("write policy {name}")))?;
             contents.changes.push(format!("wrote policy {name} in enclave {enclave}"));
         }
@@ -186,6 +289,12 @@ async fn fill(client: &client::Client, target: &Target, contents: &mut Contents)
         }
     }
     Ok(())
+}
+
+/// Whether a policy says what is wanted.
+fn is_same(found: &PolicyBody, wanted: &Policy) -> bool {
+    let Policy { allow, deny, matching } = wanted;
+    found.allow == *allow && found.deny == *deny && found.matching == *matching
 }
 
 fn connect(
@@ -235,7 +344,7 @@ mod tests {
         second.name = "other".into();
         second.key = KeyName::new("other-key").unwrap();
         wanted.tenants.push(second);
-        let targets = targets(&wanted, &Keyring::default());
+        let targets = targets(&wanted, &Keyring::default(), &[]);
         let policy = &targets[0].policies[&names::tenant_policy("tenant-lite", "myminio")];
         insta::assert_yaml_snapshot!("tenant_policy", policy);
         assert!(targets[0].keys.contains(&KeyName::new("minio-default-key").unwrap()));
@@ -245,7 +354,23 @@ mod tests {
     fn a_tenant_with_a_policy_of_its_own_gets_no_other() {
         let mut wanted = fixture::wanted();
         wanted.tenants[0].policy = Some(PolicyName::new("reader").unwrap());
-        let targets = targets(&wanted, &Keyring::default());
+        let targets = targets(&wanted, &Keyring::default(), &[]);
         assert_eq!(targets[0].policies.len(), 1);
+    }
+
+    #[test]
+    fn what_still_runs_is_neither_written_nor_taken_away() {
+        let mut wanted = fixture::wanted();
+        wanted.tenants[0].standing = Standing::Left { unwire: false };
+        let record =
+            |name: &str| IssuedSecret { name: name.into(), fingerprint: format!("identity of {name}") };
+        let secrets = [record("vault-tenant-tenant-lite.myminio"), record("app-1-kes")];
+        let target = &targets(&wanted, &Keyring::default(), &secrets)[0];
+        assert_eq!(target.policies.keys().map(ToString::to_string).collect::<Vec<_>>(), ["reader"]);
+        assert!(target.assignments.is_empty());
+        let Untouched { identities, policies } = &target.untouched;
+        assert_eq!(policies, &["tenant-tenant-lite_myminio".to_owned()].into());
+        let expected = ["identity of app-1-kes", "identity of vault-tenant-tenant-lite.myminio"];
+        assert_eq!(identities, &expected.map(str::to_owned).into());
     }
 }

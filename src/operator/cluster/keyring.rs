@@ -61,9 +61,9 @@ impl Keyring {
         client(self.get(purpose).ok_or(Error::Absent)?)
     }
 
-    /// The certificate that clients trust the key service by.
+    /// The certificates of the authorities that clients trust the key service by.
     pub(crate) fn trust(&self) -> Result<Vec<u8>, Error> {
-        Ok(bytes(self.get(&Purpose::Authority).ok_or(Error::Absent)?, CERTIFICATE)?.to_vec())
+        Ok(bytes(self.get(&Purpose::ServerCertificate).ok_or(Error::Absent)?, AUTHORITY)?.to_vec())
     }
 }
 
@@ -109,7 +109,8 @@ pub(crate) fn bytes<'a>(secret: &'a Secret, key: &str) -> Result<&'a [u8], Error
     data.map(|ByteString(bytes)| bytes.as_slice()).ok_or_else(|| Error::Missing(key.into()))
 }
 
-fn text<'a>(secret: &'a Secret, key: &'static str) -> Result<&'a str, Error> {
+/// Content of one key of a Secret, as text.
+pub(crate) fn text<'a>(secret: &'a Secret, key: &'static str) -> Result<&'a str, Error> {
     std::str::from_utf8(bytes(secret, key)?).map_err(|_| Error::Text(key))
 }
 

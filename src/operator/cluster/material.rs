@@ -9,7 +9,7 @@ use super::{
     build,
     keyring::{self, AUTHORITY, CERTIFICATE, Keyring, PRIVATE_KEY, UNSEAL_KEY},
     purpose::Purpose,
-    validate::Wanted,
+    validate::{Tls, Wanted},
 };
 use crate::{
     operator::names,
@@ -17,14 +17,12 @@ use crate::{
     world::Random,
 };
 
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
-
 /// Clients: the identity is the key, expiry is not checked, and below 30 days of life the MinIO Operator floods its
 /// log (minio-wiring §9, pitfall 5).
 const CLIENT_VALIDITY: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// The server: as long as its authority, until renewal exists; an expired one would stop all storage.
-const SERVER_VALIDITY: Duration = YEAR.saturating_mul(9);
+/// A year, as in the CRD.
+const DEFAULT_VALIDITY: Duration = Duration::from_secs(365 * 86_400);
 
 /// Why key material was not made.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +31,8 @@ pub(crate) enum Error {
     Make { purpose: String, source: pki::Error },
     #[error("failed to read the certificate authority: {0}")]
     Authority(#[source] keyring::Error),
+    #[error("failed to read the server's key: {0}")]
+    Key(#[source] keyring::Error),
 }
 
 /// Makes the Secret for `purpose`; `ring` holds the authority already, unless that is what is made.
@@ -56,10 +56,10 @@ pub(crate) fn make(
             pem(pair, trust)
         }
         Purpose::ServerCertificate => {
-            let secret = ring.get(&Purpose::Authority).ok_or(Error::Authority(keyring::Error::Absent))?;
-            let authority = keyring::authority(secret).map_err(Error::Authority)?;
-            let pair = authority.issue_server(&server_names(wanted), now, SERVER_VALIDITY).map_err(failed)?;
-            pem(pair, trust(ring)?)
+            let authority = authority(ring)?;
+            let pair =
+                authority.issue_server(&server_names(wanted), now, validity(wanted)).map_err(failed)?;
+            pem(pair, authority.certificate_pem().as_bytes().to_vec())
         }
         Purpose::Seal => {
             let mut key = zeroize::Zeroizing::new([0_u8; 32]);
@@ -79,8 +79,34 @@ pub(crate) fn make(
     Ok(build::secret::secret(wanted, purpose, data))
 }
 
+/// Makes the server's certificate anew with the key that `live` has, so that nobody sees another server.
+///
+/// # Errors
+/// When the authority or the key cannot be read or the cryptographic library refuses.
+pub(crate) fn renew(wanted: &Wanted, live: &Secret, ring: &Keyring, now: Timestamp) -> Result<Secret, Error> {
+    let failed = |source| Error::Make { purpose: Purpose::ServerCertificate.to_string(), source };
+    let authority = authority(ring)?;
+    let key = keyring::text(live, PRIVATE_KEY).map_err(Error::Key)?;
+    let pair = authority.renew_server(&server_names(wanted), key, now, validity(wanted)).map_err(failed)?;
+    let data = pem(pair, authority.certificate_pem().as_bytes().to_vec());
+    Ok(build::secret::secret(wanted, &Purpose::ServerCertificate, data))
+}
+
+fn authority(ring: &Keyring) -> Result<Authority, Error> {
+    let secret = ring.get(&Purpose::Authority).ok_or(Error::Authority(keyring::Error::Absent))?;
+    keyring::authority(secret).map_err(Error::Authority)
+}
+
+/// Where the certificate comes from elsewhere, ours is only asked for on the way back.
+fn validity(wanted: &Wanted) -> Duration {
+    match wanted.tls {
+        Tls::Own { validity } => validity,
+        Tls::Secret { .. } | Tls::Issuer { .. } => DEFAULT_VALIDITY,
+    }
+}
+
 /// Every name that clients, other members and probes use.
-fn server_names(wanted: &Wanted) -> ServerNames {
+pub(crate) fn server_names(wanted: &Wanted) -> ServerNames {
     let service = wanted.server_name();
     let headless = format!("{}.{}.svc", names::headless_service(&wanted.name), wanted.namespace);
     let domain = &wanted.domain;
@@ -139,6 +165,21 @@ mod tests {
         }
         assert!(ring.identity(&Purpose::SystemAdmin).is_ok());
         assert!(ring.trust().unwrap().starts_with(b"-----BEGIN CERTIFICATE"));
+    }
+
+    #[test]
+    fn a_renewed_certificate_keeps_its_key() {
+        let wanted = wanted();
+        let mut ring = Keyring::default();
+        for purpose in [Purpose::Authority, Purpose::ServerCertificate] {
+            let secret = make(&wanted, &purpose, &ring, Timestamp::now(), &System).unwrap();
+            ring.insert(purpose, secret);
+        }
+        let first = ring.get(&Purpose::ServerCertificate).unwrap();
+        let second = renew(&wanted, first, &ring, Timestamp::now()).unwrap();
+        let data = |secret: &Secret, key| secret.data.as_ref().unwrap()[key].clone();
+        assert_eq!(data(first, PRIVATE_KEY), data(&second, PRIVATE_KEY));
+        assert_ne!(data(first, CERTIFICATE), data(&second, CERTIFICATE));
     }
 
     #[test]

@@ -1,8 +1,12 @@
-//! Keeps one `KesCluster` as its spec says: observe → validate → plan → (make) build → apply → contents → report.
+//! Keeps one `KesCluster` as its spec says: validate → observe → select → plan → (make) build → apply → contents → report.
 
 mod apply;
 pub(crate) mod build;
+mod certificate;
+mod conditions;
 mod contents;
+mod expansion;
+mod finalizer;
 pub(crate) mod keyring;
 mod material;
 mod observe;
@@ -10,12 +14,16 @@ pub(crate) mod plan;
 pub(crate) mod purpose;
 mod record;
 pub(crate) mod report;
+mod select;
 pub(crate) mod validate;
+
+pub(crate) use apply::stamped;
 
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, runtime::events::EventType};
+use serde_json::json;
 
 use self::{
     contents::Contents,
@@ -27,10 +35,10 @@ use self::{
     report::{News, Outcome},
     validate::Wanted,
 };
-use super::{Context, metrics::PassResult, rule::Rule, tenant};
+use super::{Context, metrics::PassResult, requests::Requests, rule::Rule, tenant};
 use crate::{
     api,
-    crd::{KesCluster, TenantPhase},
+    crd::{DeletionPolicy, KesCluster, TenantPhase},
 };
 
 /// Which step failed. The name of the step becomes the reason.
@@ -44,6 +52,10 @@ pub(crate) enum Error {
     Apply(#[from] apply::Error),
     #[error(transparent)]
     Record(#[from] record::Error),
+    #[error(transparent)]
+    Release(#[from] finalizer::Error),
+    #[error("failed to see which tenants depend on the KesCluster: {0}")]
+    Dependents(#[source] kube::Error),
 }
 
 /// How a pass ended.
@@ -64,15 +76,27 @@ pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result
         context.metrics.forget(&trigger.namespace().unwrap_or_default(), &trigger.name_any());
         return Ok(Reached { next: None, result: PassResult::Settled });
     };
-    let seen = observe::observe(&context.client, record.cluster()).await?;
-    let wanted = validate::validate(record.cluster(), &context.defaults);
-    let outcome = match &wanted {
-        Err(rule) => halted(&record, rule.clone()),
-        Ok(wanted) => match plan::plan(wanted, record.cluster().spec.paused, record.status(), &seen) {
-            Plan::Halt(rule) => halted(&record, rule),
-            Plan::Go(go) => pass(context, &mut record, wanted, &seen, go).await?,
+    let requests = Requests::of(&record.cluster().name_any(), record.cluster().annotations());
+    let dependents = match record.is_deleting() {
+        true => Some(tenant::dependents(context, record.cluster()).await.map_err(Error::Dependents)?),
+        false => None,
+    };
+    if dependents.as_ref().is_some_and(|dependents| dependents.is_empty() || requests.delete) {
+        return release(context, record).await;
+    }
+    let parsed = validate::validate(record.cluster(), &context.defaults);
+    let seen = observe::observe(context, record.cluster(), parsed.as_ref().ok()).await?;
+    let selected = seen.selected.as_deref().unwrap_or_default();
+    let wanted = parsed.map(|wanted| select::settle(wanted, selected, &record.status().tenants, &requests));
+    let now = context.now();
+    let mut outcome = match &wanted {
+        Err(rule) => Outcome::halted(record.status(), rule.clone()),
+        Ok(wanted) => match plan::plan(wanted, record.cluster().spec.paused, record.status(), &seen, now) {
+            Plan::Halt(rule) => Outcome::halted(record.status(), rule),
+            Plan::Go(go) => pass(context, &mut record, wanted, &seen, *go, &requests).await?,
         },
     };
+    outcome.dependents = dependents;
     let rule = outcome.rule.clone();
     let now = context.now();
     let generation = record.cluster().metadata.generation;
@@ -80,10 +104,92 @@ pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result
     for news in report::news(record.reported(), &status) {
         context.tell(record.cluster(), news).await;
     }
-    record.write(status).await?;
+    record.report(status).await?;
     measure(context, &record);
     let next = Some(report::next(record.status(), rule.as_ref(), now));
     Ok(Reached { next, result: report::result(record.status(), rule.as_ref()) })
+}
+
+/// What a pass over a cluster would come to.
+pub(crate) enum Foresight {
+    /// A rule that forbids everything.
+    Refused(Rule),
+    /// What would be applied.
+    Objects(Box<Foreseen>),
+}
+
+/// What a pass would apply.
+pub(crate) struct Foreseen {
+    pub(crate) wanted: Wanted,
+    pub(crate) objects: build::Objects,
+    /// Secrets that would be made or exchanged, and what for.
+    pub(crate) secrets: Vec<(String, String)>,
+    /// What a person would be told.
+    pub(crate) notes: Vec<Rule>,
+}
+
+/// The steps of a pass up to build, on a `KesCluster` that need not exist yet. Reads only.
+pub(crate) async fn foresee(context: &Context, cluster: &KesCluster) -> Result<Foresight, Error> {
+    let status = cluster.status.clone().unwrap_or_default();
+    let wanted = match validate::validate(cluster, &context.defaults) {
+        Ok(wanted) => wanted,
+        Err(rule) => return Ok(Foresight::Refused(rule)),
+    };
+    let seen = observe::observe(context, cluster, Some(&wanted)).await?;
+    let requests = Requests::of(&cluster.name_any(), cluster.annotations());
+    let selected = seen.selected.as_deref().unwrap_or_default();
+    let wanted = select::settle(wanted, selected, &status.tenants, &requests);
+    let go = match plan::plan(&wanted, cluster.spec.paused, &status, &seen, context.now()) {
+        Plan::Halt(rule) => return Ok(Foresight::Refused(rule)),
+        Plan::Go(go) => *go,
+    };
+    let Go { make, ring, lost, certificate, volumes, member: _ } = go;
+    let made = |purpose: &Purpose| (purpose.secret(&wanted.name), format!("is made: {purpose}"));
+    let mut secrets: Vec<_> = make.iter().map(made).collect();
+    let exchanged = match &certificate.step {
+        certificate::Step::Keep | certificate::Step::Await(_) => None,
+        certificate::Step::Make => Some("is made: server certificate"),
+        certificate::Step::Renew => Some("changes: the server's certificate is renewed, with the same key"),
+        certificate::Step::Copy(_) => Some("changes: the certificate of spec.tls is taken over"),
+    };
+    let name = Purpose::ServerCertificate.secret(&wanted.name);
+    secrets.extend(exchanged.map(|what| (name, what.to_owned())));
+    let admin = ring.identity(&Purpose::SystemAdmin).unwrap_or_else(|_| super::diff::nobody());
+    let basis = build::Basis {
+        system_admin: &admin,
+        storage: &volumes.template,
+        apis: seen.apis,
+        operator_namespace: &context.operator_namespace,
+    };
+    let mut notes: Vec<_> = lost.into_iter().map(|(_, rule)| rule).collect();
+    if let certificate::Step::Await(rule) = certificate.step {
+        notes.push(rule);
+    }
+    notes.extend(volumes.refused.clone());
+    if volumes.replace.is_some() && volumes.refused.is_none() {
+        notes.push(Rule::Expanding { size: wanted.storage.size.clone() });
+    }
+    let objects = build::build(&wanted, &basis);
+    Ok(Foresight::Objects(Box::new(Foreseen { wanted, objects, secrets, notes })))
+}
+
+/// Lets a deletion through: what shall go is owned from now on, and Kubernetes collects it.
+async fn release(context: &Context, mut record: Record) -> Result<Reached, Error> {
+    finalizer::hand_over(&context.client, record.cluster()).await?;
+    let note = match record.cluster().spec.deletion_policy {
+        DeletionPolicy::Retain => {
+            "the key service goes; its volumes and Secrets stay, and a new KesCluster of this name takes them up again"
+        }
+        DeletionPolicy::Delete => "the key service goes with its volumes and Secrets",
+    };
+    let news =
+        News { kind: EventType::Normal, action: "Delete", reason: "Released".into(), note: note.into() };
+    context.tell(record.cluster(), news).await;
+    if let Some(finalizers) = finalizer::wanted(record.cluster(), false) {
+        record.patch_metadata(finalizer::patch(record.cluster(), &finalizers)).await?;
+    }
+    context.metrics.forget(&record.cluster().namespace().unwrap_or_default(), &record.cluster().name_any());
+    Ok(Reached { next: None, result: PassResult::Settled })
 }
 
 fn measure(context: &Context, record: &Record) {
@@ -94,33 +200,56 @@ fn measure(context: &Context, record: &Record) {
     context.metrics.cluster(&namespace, &name, ready, verified, status.tenants.len() - verified);
 }
 
-/// Nothing is written; what was known about the tenants stays known.
-fn halted(record: &Record, rule: Rule) -> Outcome {
-    Outcome { rule: Some(rule), contents: None, tenants: record.status().tenants.clone() }
-}
-
 async fn pass(
     context: &Context,
     record: &mut Record,
     wanted: &Wanted,
     seen: &Seen,
     go: Go,
+    requests: &Requests,
 ) -> Result<Outcome, Error> {
-    let Go { make, ring, lost, storage, member } = go;
-    let ring = make_secrets(context, wanted, make, ring).await?;
+    let Go { make, ring, lost, certificate, volumes, member } = go;
+    settle_metadata(record, wanted, requests).await?;
+    if let certificate::Step::Await(rule) = certificate.step {
+        let asked = apply::apply_optional(&context.client, &wanted.namespace, build::request(wanted)).await;
+        let rule = match asked {
+            Ok(_) => rule,
+            Err(error) => refused(error)?,
+        };
+        return Ok(Outcome::halted(record.status(), rule));
+    }
+    let ring = make_secrets(context, record.cluster(), wanted, make, certificate.step, ring).await?;
     // before the bootstrap: what a member will rely on must be known as irreplaceable first
     record.remember_secrets(wanted, &ring).await?;
-    let Ok(admin) = ring.identity(&Purpose::SystemAdmin) else {
-        return Ok(halted(record, Rule::Bootstrapping));
+    let mut outcome = Outcome {
+        certificate: ring
+            .get(&Purpose::ServerCertificate)
+            .and_then(|secret| certificate::status(wanted, secret)),
+        certificate_problem: certificate.problem,
+        ..Outcome::halted(record.status(), Rule::Bootstrapping)
     };
-    if let Err(error) = apply::apply(&context.client, build::build(wanted, &admin, &storage)).await {
-        let Some((object, problem)) = error.refusal() else { return Err(error.into()) };
-        return Ok(halted(record, Rule::ObjectRefused { object, problem }));
+    let Ok(admin) = ring.identity(&Purpose::SystemAdmin) else { return Ok(outcome) };
+    apply::settle_trust(&context.client, wanted, &ring).await?;
+    outcome.degraded.extend(volumes.refused.clone());
+    outcome.degraded.extend(expansion::carry_out(&context.client, wanted, seen, &volumes).await?);
+    if volumes.replace.is_some() && outcome.degraded.is_empty() {
+        outcome.rule = Some(Rule::Expanding { size: wanted.storage.size.clone() });
+        return Ok(outcome);
+    }
+    let basis = build::Basis {
+        system_admin: &admin,
+        storage: &volumes.template,
+        apis: seen.apis,
+        operator_namespace: &context.operator_namespace,
+    };
+    if let Err(error) = apply::apply(&context.client, build::build(wanted, &basis)).await {
+        outcome.rule = Some(refused(error)?);
+        return Ok(outcome);
     }
     apply::settle_owners(&context.client, wanted, seen).await?;
 
     let reached = step(context, record, wanted, seen, &ring, member).await?;
-    let (rule, contents) = match reached {
+    (outcome.rule, outcome.contents) = match reached {
         Ok(contents) if seen.pod.as_ref().is_some_and(plan::is_ready) => (None, Some(contents)),
         Ok(contents) => {
             let pod = observe::pod_name(&wanted.name);
@@ -128,29 +257,97 @@ async fn pass(
         }
         Err(rule) => (Some(rule), None),
     };
-    let tenants =
-        tenant::reconcile(context, wanted, &ring, &lost, rule.as_ref(), &record.status().tenants).await;
+    outcome.tenants = tenant::reconcile(
+        context,
+        &tenant::Around { cluster: record.cluster(), wanted, ring: &ring, lost: &lost, requests },
+        outcome.rule.as_ref(),
+        &record.status().tenants,
+    )
+    .await;
     let identity_lost = lost
         .into_iter()
         .find(|(purpose, _)| matches!(purpose, Purpose::Identity { .. }))
         .map(|(_, rule)| rule);
-    Ok(Outcome { rule: rule.or(identity_lost), contents, tenants })
+    outcome.rule = outcome.rule.or(identity_lost);
+    Ok(outcome)
 }
 
-/// Makes and creates what is missing.
+/// An object that the API server refuses is told; anything else fails the pass, and time may help.
+fn refused(error: apply::Error) -> Result<Rule, Error> {
+    match error.refusal() {
+        Some((object, problem)) => Ok(Rule::ObjectRefused { object, problem }),
+        None => Err(error.into()),
+    }
+}
+
+/// The finalizer before anything depends on the cluster, and no request that was carried out already.
+async fn settle_metadata(record: &mut Record, wanted: &Wanted, requests: &Requests) -> Result<(), Error> {
+    if let Some(finalizers) = finalizer::wanted(record.cluster(), wanted.guarded) {
+        record.patch_metadata(finalizer::patch(record.cluster(), &finalizers)).await?;
+    }
+    let rest = requests.rest(record.cluster().annotations(), &record.status().tenants);
+    if !rest.is_empty() {
+        let version = record.cluster().resource_version();
+        record.patch_metadata(json!({"metadata": {"resourceVersion": version, "annotations": rest}})).await?;
+    }
+    Ok(())
+}
+
+/// Makes and creates what is missing: the authority, the server's certificate, and then what trusts them.
 async fn make_secrets(
     context: &Context,
+    cluster: &KesCluster,
     wanted: &Wanted,
     make: Vec<Purpose>,
+    certificate: certificate::Step,
     mut ring: Keyring,
 ) -> Result<Keyring, Error> {
-    for purpose in make {
-        let secret: Secret = material::make(wanted, &purpose, &ring, context.now(), &*context.random)?;
-        apply::create_secret(&context.client, &purpose, &secret).await?;
-        tracing::info!(cluster = wanted.name, namespace = wanted.namespace, %purpose, "made a Secret");
+    let (first, rest): (Vec<_>, Vec<_>) =
+        make.into_iter().partition(|purpose| *purpose == Purpose::Authority);
+    for purpose in first {
+        make_secret(context, wanted, purpose, &mut ring).await?;
+    }
+    let purpose = Purpose::ServerCertificate;
+    let exchanged = match certificate {
+        certificate::Step::Keep | certificate::Step::Await(_) => None,
+        certificate::Step::Make => {
+            Some((material::make(wanted, &purpose, &ring, context.now(), &*context.random)?, "made"))
+        }
+        certificate::Step::Renew => match ring.get(&purpose) {
+            Some(live) => {
+                Some((material::renew(wanted, live, &ring, context.now())?, "renewed, with the same key"))
+            }
+            None => None,
+        },
+        certificate::Step::Copy(data) => {
+            Some((build::secret::secret(wanted, &purpose, data), "taken over from the Secret of spec.tls"))
+        }
+    };
+    if let Some((secret, what)) = exchanged {
+        let secret = apply::create_secret(&context.client, &purpose, &secret).await?;
+        let note = format!("the servers' certificate was {what}; they take it up without a restart");
+        let news =
+            News { kind: EventType::Normal, action: "Certify", reason: "CertificateChanged".into(), note };
+        context.tell(cluster, news).await;
         ring.insert(purpose, secret);
     }
+    for purpose in rest {
+        make_secret(context, wanted, purpose, &mut ring).await?;
+    }
     Ok(ring)
+}
+
+async fn make_secret(
+    context: &Context,
+    wanted: &Wanted,
+    purpose: Purpose,
+    ring: &mut Keyring,
+) -> Result<(), Error> {
+    let secret: Secret = material::make(wanted, &purpose, ring, context.now(), &*context.random)?;
+    let secret = apply::create_secret(&context.client, &purpose, &secret).await?;
+    tracing::info!(cluster = wanted.name, namespace = wanted.namespace, %purpose, "made a Secret");
+    ring.insert(purpose, secret);
+    Ok(())
 }
 
 /// Takes the member as far as it goes in one pass.
@@ -192,8 +389,8 @@ async fn step(
         let news = News { kind: EventType::Normal, action: "Bootstrap", reason: "Bootstrapped".into(), note };
         context.tell(record.cluster(), news).await;
     }
-    let targets = contents::targets(wanted, ring);
-    match contents::converge(&address, ring, &targets).await {
+    let targets = contents::targets(wanted, ring, &record.status().secrets);
+    match contents::converge(&address, ring, &targets, &record.status().contents).await {
         Ok(contents) => {
             if !contents.changes.is_empty() {
                 let note = super::condition::cut(contents.changes.join("; "));

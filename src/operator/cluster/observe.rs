@@ -8,20 +8,20 @@ use std::{
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{PersistentVolumeClaim, Pod, Secret},
+    storage::v1::StorageClass,
 };
-use kube::{
-    Api,
-    api::{ListParams, PartialObjectMeta},
-};
+use kube::{Api, api::ListParams};
 
 use super::{
+    expansion,
     keyring::{self, AUTHORITY},
     purpose::Purpose,
+    validate::Wanted,
 };
 use crate::{
     api::API_PORT,
     crd::KesCluster,
-    operator::{key_service::Address, names},
+    operator::{Context, key_service::Address, names, requests::TenantRef, tenant},
 };
 
 /// Why something could not be read.
@@ -37,12 +37,29 @@ pub(crate) struct Seen {
     pub(crate) secrets: BTreeMap<String, Secret>,
     /// The user's Secret with the unseal key, if the spec names one and it exists.
     pub(crate) seal: Option<Secret>,
+    /// The Secret with a server certificate that somebody else keeps up to date, if the spec names one and it exists.
+    pub(crate) server_source: Option<Secret>,
+    /// Tenants that the spec selects by their labels, or why they cannot be listed.
+    pub(crate) selected: Result<Vec<TenantRef>, String>,
+    /// Whether volumes of the class that the members use can grow; unknown where the class cannot be read.
+    pub(crate) expandable: Option<bool>,
+    /// What else the API server serves.
+    pub(crate) apis: Apis,
     pub(crate) stateful_set: Option<StatefulSet>,
     /// The first member's pod.
     pub(crate) pod: Option<Pod>,
     /// Volumes of the members.
-    pub(crate) volumes: Vec<PartialObjectMeta<PersistentVolumeClaim>>,
+    pub(crate) volumes: Vec<PersistentVolumeClaim>,
     pub(crate) member: Member,
+}
+
+/// Optional parts of the API server.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Apis {
+    /// The Prometheus Operator's.
+    pub(crate) monitoring: bool,
+    /// cert-manager's.
+    pub(crate) cert_manager: bool,
 }
 
 /// What the first member says about itself.
@@ -62,7 +79,12 @@ pub(crate) enum Member {
 ///
 /// # Errors
 /// When the API server refuses or does not answer. A member that does not answer is no error.
-pub(crate) async fn observe(client: &kube::Client, cluster: &KesCluster) -> Result<Seen, Error> {
+pub(crate) async fn observe(
+    context: &Context,
+    cluster: &KesCluster,
+    wanted: Option<&Wanted>,
+) -> Result<Seen, Error> {
+    let client = &context.client;
     let name = cluster.metadata.name.as_deref().unwrap_or_default();
     let namespace = cluster.metadata.namespace.as_deref().unwrap_or_default();
     let failed = |what| move |source| Error::Read { what, source };
@@ -79,7 +101,7 @@ pub(crate) async fn observe(client: &kube::Client, cluster: &KesCluster) -> Resu
         secret_api.list(&owned),
         stateful_set_api.get_opt(name),
         pod_api.get_opt(&pod_name),
-        claim_api.list_metadata(&of_pods),
+        claim_api.list(&of_pods),
     );
     let secrets = secrets.map_err(failed("the cluster's Secrets"))?;
     let secrets: BTreeMap<_, _> = secrets
@@ -94,16 +116,47 @@ pub(crate) async fn observe(client: &kube::Client, cluster: &KesCluster) -> Resu
             None => secret_api.get_opt(name).await.map_err(failed("the Secret of spec.seal"))?,
         },
     };
+    let server_source = match wanted.and_then(|wanted| wanted.tls.source()) {
+        None => None,
+        Some(name) => secret_api.get_opt(name).await.map_err(failed("the Secret of spec.tls"))?,
+    };
+    let selected = match wanted.and_then(|wanted| wanted.selection.as_ref()) {
+        None => Ok(Vec::new()),
+        Some(selection) => tenant::select(context, selection).await.map_err(|error| error.to_string()),
+    };
+    let volumes = volumes.map_err(failed("the volume claims"))?.items;
+    let expandable = match wanted.filter(|wanted| expansion::is_asked_for(wanted, &volumes)) {
+        None => None,
+        Some(_) => expandable(client, &volumes).await,
+    };
+    // also where the spec does not ask for them: what it asked for earlier has to go
+    let apis = Apis {
+        monitoring: context.serves("monitoring.coreos.com/v1", "servicemonitors").await,
+        cert_manager: context.serves("cert-manager.io/v1", "certificates").await,
+    };
     let pod = pod.map_err(failed("the member's pod"))?;
     let member = ask(name, namespace, pod.as_ref(), &secrets).await;
     Ok(Seen {
         secrets,
         seal,
+        server_source,
+        selected,
+        expandable,
+        apis,
         stateful_set: stateful_set.map_err(failed("the StatefulSet"))?,
         pod,
-        volumes: volumes.map_err(failed("the volume claims"))?.items,
+        volumes,
         member,
     })
+}
+
+/// Whether the class of the members' volumes allows them to grow.
+async fn expandable(client: &kube::Client, volumes: &[PersistentVolumeClaim]) -> Option<bool> {
+    let class = expansion::class(volumes)?;
+    let api: Api<StorageClass> = Api::all(client.clone());
+    // who may not look is told by the API server when the claim is changed
+    let class = api.get_opt(&class).await.ok().flatten()?;
+    Some(class.allow_volume_expansion.unwrap_or(false))
 }
 
 /// Name of the first member's pod.
@@ -118,12 +171,15 @@ pub(crate) fn address(
     pod: Option<&Pod>,
     secrets: &BTreeMap<String, Secret>,
 ) -> Option<Address> {
-    let authority = secrets.get(&Purpose::Authority.secret(name))?;
+    // what the servers present is what their Secret says; before there is one, our own authority
+    let trust = secrets
+        .get(&Purpose::ServerCertificate.secret(name))
+        .or_else(|| secrets.get(&Purpose::Authority.secret(name)))?;
     let ip: IpAddr = pod?.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     Some(Address {
         endpoint: format!("https://{name}.{namespace}.svc:{API_PORT}"),
         connect_to: Some(SocketAddr::new(ip, API_PORT)),
-        trust: keyring::bytes(authority, AUTHORITY).ok()?.to_vec(),
+        trust: keyring::bytes(trust, AUTHORITY).ok()?.to_vec(),
     })
 }
 

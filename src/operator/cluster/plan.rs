@@ -9,16 +9,19 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, Pod, Secret};
 
 use super::{
-    keyring::{self, AUTHORITY, CERTIFICATE, Keyring},
+    certificate,
+    expansion::{self, Volumes},
+    keyring::{self, Keyring},
     observe::{Member, Seen, pod_name},
     purpose::Purpose,
-    validate::Wanted,
+    validate::{Tls, Wanted},
 };
 use crate::{
-    crd::{self, BootstrapPhase, KesClusterStatus},
+    crd::{BootstrapPhase, KesClusterStatus},
     operator::rule::Rule,
 };
 
@@ -28,7 +31,7 @@ pub(crate) enum Plan {
     /// Nothing is written, except the report.
     Halt(Rule),
     /// Objects are brought up to date, then the member.
-    Go(Go),
+    Go(Box<Go>),
 }
 
 /// What is allowed.
@@ -39,8 +42,10 @@ pub(crate) struct Go {
     pub(crate) ring: Keyring,
     /// Secrets of applications that are lost; they stop nobody else.
     pub(crate) lost: Vec<(Purpose, Rule)>,
-    /// Size and class of the volumes: what they have, else what the spec asks for.
-    pub(crate) storage: crd::Storage,
+    /// What happens to the server's certificate, right after the authority.
+    pub(crate) certificate: certificate::Verdict,
+    /// What the volumes are, and whether they grow.
+    pub(crate) volumes: Volumes,
     /// What to do with the member.
     pub(crate) member: MemberStep,
 }
@@ -62,35 +67,54 @@ pub(crate) enum MemberStep {
 
 impl std::fmt::Debug for Go {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { make, ring: _, lost, storage: _, member } = self;
+        let Self { make, ring: _, lost, certificate: _, volumes, member } = self;
         f.debug_struct("Go")
             .field("make", make)
             .field("lost", lost)
+            .field("volumes", volumes)
             .field("member", member)
             .finish_non_exhaustive()
     }
 }
 
 /// Decides.
-pub(crate) fn plan(wanted: &Wanted, paused: bool, status: &KesClusterStatus, seen: &Seen) -> Plan {
+pub(crate) fn plan(
+    wanted: &Wanted,
+    paused: bool,
+    status: &KesClusterStatus,
+    seen: &Seen,
+    now: Timestamp,
+) -> Plan {
     if paused {
         return Plan::Halt(Rule::Paused);
     }
-    match decide(wanted, status, seen) {
-        Ok(go) => Plan::Go(go),
+    match decide(wanted, status, seen, now) {
+        Ok(go) => Plan::Go(Box::new(go)),
         Err(rule) => Plan::Halt(rule),
     }
 }
 
-fn decide(wanted: &Wanted, status: &KesClusterStatus, seen: &Seen) -> Result<Go, Rule> {
+fn decide(wanted: &Wanted, status: &KesClusterStatus, seen: &Seen, now: Timestamp) -> Result<Go, Rule> {
     seal_is_usable(wanted, seen)?;
+    if let Err(problem) = &seen.selected {
+        return Err(Rule::SelectionRefused { problem: problem.clone() });
+    }
+    if let Tls::Issuer { issuer, .. } = &wanted.tls
+        && !seen.apis.cert_manager
+    {
+        return Err(Rule::CertManagerMissing { issuer: issuer.name.clone() });
+    }
     let recorded: BTreeMap<&str, &str> =
         status.secrets.iter().map(|secret| (secret.name.as_str(), secret.fingerprint.as_str())).collect();
     let mut make = Vec::new();
     let mut ring = Keyring::default();
     let mut lost = Vec::new();
     for purpose in wanted.purposes() {
-        match judge(&purpose, wanted, &recorded, seen, &ring) {
+        if purpose.is_replaceable() {
+            // decided below
+            continue;
+        }
+        match judge(&purpose, wanted, &recorded, seen) {
             Ok(Verdict::Use(secret)) => ring.insert(purpose, *secret),
             Ok(Verdict::Make) => make.push(purpose),
             // one application's loss must not stop the others
@@ -100,7 +124,26 @@ fn decide(wanted: &Wanted, status: &KesClusterStatus, seen: &Seen) -> Result<Go,
             Err(rule) => return Err(rule),
         }
     }
-    Ok(Go { make, ring, lost, storage: storage(wanted, seen), member: member_step(wanted, status, seen) })
+    let wired: Vec<_> = status
+        .tenants
+        .iter()
+        .filter(|tenant| tenant.injected.is_some())
+        .map(|tenant| format!("{}/{}", tenant.namespace, tenant.name))
+        .collect();
+    let live = seen.secrets.get(&Purpose::ServerCertificate.secret(&wanted.name));
+    let found = certificate::Found {
+        authority: ring.get(&Purpose::Authority),
+        live,
+        source: seen.server_source.as_ref(),
+        wired: &wired,
+    };
+    let certificate = certificate::decide(wanted, &found, now)?;
+    if let Some(live) = live {
+        ring.insert(Purpose::ServerCertificate, live.clone());
+    }
+    let volumes = expansion::decide(wanted, seen);
+    let member = member_step(wanted, status, seen);
+    Ok(Go { make, ring, lost, certificate, volumes, member })
 }
 
 enum Verdict {
@@ -113,7 +156,6 @@ fn judge(
     wanted: &Wanted,
     recorded: &BTreeMap<&str, &str>,
     seen: &Seen,
-    ring: &Keyring,
 ) -> Result<Verdict, Rule> {
     let name = purpose.secret(&wanted.name);
     let Some(secret) = seen.secrets.get(&name) else {
@@ -121,19 +163,12 @@ fn judge(
         let relied_on = recorded.contains_key(name.as_str())
             || (!seen.volumes.is_empty()
                 && matches!(purpose, Purpose::Authority | Purpose::Seal | Purpose::SystemAdmin));
-        return if relied_on && !purpose.is_replaceable() {
+        return if relied_on {
             Err(Rule::SecretLost { purpose: purpose.clone(), secret: name })
         } else {
             Ok(Verdict::Make)
         };
     };
-    if purpose.is_replaceable() {
-        return Ok(if is_signed_by(secret, ring) {
-            Verdict::Use(Box::new(secret.clone()))
-        } else {
-            Verdict::Make
-        });
-    }
     let fingerprint = keyring::fingerprint(purpose, secret)
         .map_err(|error| Rule::SecretUnreadable { secret: name.clone(), problem: error.to_string() })?;
     match recorded.get(name.as_str()) {
@@ -144,16 +179,6 @@ fn judge(
     }
 }
 
-/// Whether the server's certificate can be read and names the authority that clients trust.
-fn is_signed_by(secret: &Secret, ring: &Keyring) -> bool {
-    let Some(authority) = ring.get(&Purpose::Authority) else { return false };
-    keyring::client(secret).is_ok()
-        && match (keyring::bytes(secret, AUTHORITY), keyring::bytes(authority, CERTIFICATE)) {
-            (Ok(named), Ok(known)) => named == known,
-            _ => false,
-        }
-}
-
 fn seal_is_usable(wanted: &Wanted, seen: &Seen) -> Result<(), Rule> {
     if wanted.seal.generated {
         return Ok(());
@@ -162,21 +187,6 @@ fn seal_is_usable(wanted: &Wanted, seen: &Seen) -> Result<(), Rule> {
     let secret = seen.seal.as_ref().ok_or_else(|| unusable("it does not exist".into()))?;
     keyring::unseal_key(secret, &wanted.seal.key).map_err(|error| unusable(error.to_string()))?;
     Ok(())
-}
-
-/// Volumes of a StatefulSet cannot change; what they have wins until expansion exists.
-fn storage(wanted: &Wanted, seen: &Seen) -> crd::Storage {
-    let template = seen
-        .stateful_set
-        .as_ref()
-        .and_then(|set| set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?.spec.as_ref());
-    let Some(template) = template else { return wanted.storage.clone() };
-    let size = template
-        .resources
-        .as_ref()
-        .and_then(|resources| resources.requests.as_ref()?.get("storage"))
-        .map_or_else(|| wanted.storage.size.clone(), |size| size.0.clone());
-    crd::Storage { size, storage_class_name: template.storage_class_name.clone() }
 }
 
 fn member_step(wanted: &Wanted, status: &KesClusterStatus, seen: &Seen) -> MemberStep {

@@ -1,9 +1,10 @@
 //! Tables for every rule of `plan`.
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::{
-    super::{material, validate::fixture::wanted},
+    super::{material, observe::Apis, validate::fixture::wanted},
     *,
 };
 use crate::{
@@ -30,6 +31,10 @@ fn complete() -> (Wanted, KesClusterStatus, Seen) {
     let seen = Seen {
         secrets,
         seal: None,
+        server_source: None,
+        selected: Ok(Vec::new()),
+        expandable: None,
+        apis: Apis::default(),
         stateful_set: None,
         pod: None,
         volumes: Vec::new(),
@@ -43,14 +48,14 @@ fn bootstrap(phase: BootstrapPhase) -> Option<Bootstrap> {
 }
 
 fn go(wanted: &Wanted, status: &KesClusterStatus, seen: &Seen) -> Go {
-    match plan(wanted, false, status, seen) {
-        Plan::Go(go) => go,
+    match plan(wanted, false, status, seen, Timestamp::now()) {
+        Plan::Go(go) => *go,
         Plan::Halt(rule) => panic!("halted: {rule}"),
     }
 }
 
 fn halt(wanted: &Wanted, status: &KesClusterStatus, seen: &Seen) -> String {
-    match plan(wanted, false, status, seen) {
+    match plan(wanted, false, status, seen, Timestamp::now()) {
         Plan::Halt(rule) => rule.reason(),
         Plan::Go(go) => panic!("{go:?}"),
     }
@@ -92,8 +97,11 @@ fn a_new_cluster_makes_everything_with_the_authority_first() {
     let (wanted, _, mut seen) = complete();
     seen.secrets.clear();
     let go = go(&wanted, &KesClusterStatus::default(), &seen);
-    assert_eq!(go.make, wanted.purposes());
+    let mut made = go.make.clone();
     assert_eq!(go.make[0], Purpose::Authority);
+    assert_eq!(go.certificate.step, certificate::Step::Make);
+    made.insert(1, Purpose::ServerCertificate);
+    assert_eq!(made, wanted.purposes());
 }
 
 #[test]
@@ -151,14 +159,27 @@ fn a_key_that_does_not_match_its_certificate_is_unreadable() {
 }
 
 #[test]
-fn a_lost_or_foreign_server_certificate_is_made_anew() {
+fn a_lost_server_certificate_is_made_anew_and_nothing_else_is() {
     let (wanted, status, mut seen) = complete();
-    let removed = seen.secrets.remove("vault-server-tls").unwrap();
-    assert_eq!(go(&wanted, &status, &seen).make, [Purpose::ServerCertificate]);
-    let mut foreign = removed;
-    foreign.data.as_mut().unwrap().insert("ca.crt".into(), k8s_openapi::ByteString(b"other".to_vec()));
-    seen.secrets.insert("vault-server-tls".into(), foreign);
-    assert_eq!(go(&wanted, &status, &seen).make, [Purpose::ServerCertificate]);
+    assert_eq!(go(&wanted, &status, &seen).certificate.step, certificate::Step::Keep);
+    seen.secrets.remove("vault-server-tls").unwrap();
+    let go = go(&wanted, &status, &seen);
+    assert_eq!((go.certificate.step, go.make), (certificate::Step::Make, Vec::new()));
+}
+
+#[test]
+fn an_issuer_without_cert_manager_is_named() {
+    let (mut wanted, status, seen) = complete();
+    let issuer = serde_saphyr::from_str("{name: ca}").unwrap();
+    wanted.tls = Tls::Issuer { issuer, secret: "vault-issued-tls".into() };
+    assert_eq!(halt(&wanted, &status, &seen), "CertManagerMissing");
+}
+
+#[test]
+fn tenants_that_cannot_be_listed_stop_the_pass_before_one_is_taken_for_gone() {
+    let (wanted, status, mut seen) = complete();
+    seen.selected = Err("forbidden".into());
+    assert_eq!(halt(&wanted, &status, &seen), "SelectionRefused");
 }
 
 #[test]
@@ -172,24 +193,66 @@ fn a_users_unseal_key_must_be_there_and_have_32_bytes() {
     {
         let data = BTreeMap::from([("KES_UNSEAL_KEY".to_owned(), k8s_openapi::ByteString(text.into()))]);
         seen.seal = Some(Secret { data: Some(data), ..Secret::default() });
-        assert_eq!(matches!(plan(&wanted, false, &status, &seen), Plan::Go(_)), usable, "{text}");
+        assert_eq!(
+            matches!(plan(&wanted, false, &status, &seen, Timestamp::now()), Plan::Go(_)),
+            usable,
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn a_paused_cluster_is_left_alone() {
     let (wanted, status, seen) = complete();
-    assert!(matches!(plan(&wanted, true, &status, &seen), Plan::Halt(Rule::Paused)));
+    assert!(matches!(plan(&wanted, true, &status, &seen, Timestamp::now()), Plan::Halt(Rule::Paused)));
+}
+
+/// The claim of the first member with `size`.
+fn claim(size: &str) -> PersistentVolumeClaim {
+    serde_json::from_value(serde_json::json!({"metadata": {"name": "data-vault-0"},
+        "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": size}}}}))
+    .unwrap()
 }
 
 #[test]
-fn a_volume_keeps_its_size_until_expansion_exists() {
+fn volumes_grow_by_enlarging_claims_and_then_making_the_stateful_set_anew() {
     let (mut wanted, status, mut seen) = complete();
-    let objects =
-        super::super::build::build(&wanted, &crate::api::Identity::new("a").unwrap(), &wanted.storage);
+    let basis = super::super::build::Basis {
+        system_admin: &crate::api::Identity::new("a").unwrap(),
+        storage: &wanted.storage,
+        apis: seen.apis,
+        operator_namespace: "ops",
+    };
+    let objects = super::super::build::build(&wanted, &basis);
     seen.stateful_set = Some(objects.stateful_set);
+    seen.volumes = vec![claim("1Gi")];
+    let same = go(&wanted, &status, &seen).volumes;
+    assert_eq!((same.template.size.as_str(), same.enlarge.len(), same.replace), ("1Gi", 0, None));
+
     wanted.storage.size = "5Gi".into();
-    assert_eq!(go(&wanted, &status, &seen).storage.size, "1Gi");
+    seen.expandable = Some(false);
+    let refused = go(&wanted, &status, &seen).volumes;
+    assert_eq!(refused.template.size, "1Gi");
+    assert_eq!(refused.refused.unwrap().reason(), "ExpansionRefused");
+
+    // unknown, where the class may not be read: the API server says it when the claim is changed
+    for expandable in [Some(true), None] {
+        seen.expandable = expandable;
+        let grows = go(&wanted, &status, &seen).volumes;
+        assert_eq!(
+            (grows.template.size.as_str(), grows.enlarge.as_slice()),
+            ("5Gi", &["data-vault-0".into()][..])
+        );
+        assert!(grows.replace.is_some() && grows.refused.is_none());
+    }
+    // crashed in between: the claims are large, the template is not
+    seen.volumes = vec![claim("5Gi")];
+    let rest = go(&wanted, &status, &seen).volumes;
+    assert!(rest.enlarge.is_empty() && rest.replace.is_some());
+    // or the StatefulSet is gone
+    seen.stateful_set = None;
+    let rest = go(&wanted, &status, &seen).volumes;
+    assert_eq!((rest.template.size.as_str(), rest.replace), ("5Gi", None));
 }
 
 #[test]

@@ -69,6 +69,14 @@ impl Purpose {
         matches!(self, Self::ServerCertificate)
     }
 
+    /// Whether it is a certificate that a client of the key service shows.
+    pub(crate) fn is_client(&self) -> bool {
+        match self {
+            Self::SystemAdmin | Self::EnclaveAdmin(_) | Self::Identity { .. } | Self::Tenant { .. } => true,
+            Self::Authority | Self::ServerCertificate | Self::Seal => false,
+        }
+    }
+
     /// Second half of a sentence about the loss.
     pub(crate) fn why_never_replaced(&self) -> &'static str {
         match self {

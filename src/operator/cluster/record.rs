@@ -2,9 +2,13 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Api, Client, ResourceExt, api::PostParams};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
 
 use super::{
+    finalizer,
     keyring::{self, Keyring},
     validate::Wanted,
 };
@@ -13,6 +17,13 @@ use crate::{
     operator::names,
 };
 
+/// Attempts at a report while somebody keeps changing the resource.
+const REPORTS: u32 = 5;
+
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
 /// Why the record was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -20,6 +31,8 @@ pub(crate) enum Error {
     Read(#[source] kube::Error),
     #[error("failed to write the status: {0}")]
     Write(#[source] kube::Error),
+    #[error("failed to write the finalizer or the annotations: {0}")]
+    Metadata(#[source] kube::Error),
 }
 
 /// A `KesCluster` as it is at the API server.
@@ -31,11 +44,14 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Reads the cluster; nothing when it is gone or going.
+    /// Reads the cluster; nothing when it is gone, or going without waiting for us.
     pub(crate) async fn read(client: &Client, trigger: &KesCluster) -> Result<Option<Self>, Error> {
         let api: Api<KesCluster> = Api::namespaced(client.clone(), &trigger.namespace().unwrap_or_default());
         let cluster = api.get_opt(&trigger.name_any()).await.map_err(Error::Read)?;
-        Ok(cluster.filter(|cluster| cluster.metadata.deletion_timestamp.is_none()).map(|cluster| {
+        let stays = |cluster: &KesCluster| {
+            cluster.metadata.deletion_timestamp.is_none() || finalizer::is_set(cluster)
+        };
+        Ok(cluster.filter(stays).map(|cluster| {
             let reported = cluster.status.clone().unwrap_or_default();
             Self { api, cluster: KesCluster { status: Some(reported.clone()), ..cluster }, reported }
         }))
@@ -73,6 +89,21 @@ impl Record {
         self.write(status).await
     }
 
+    /// Whether somebody asked for its deletion, which waits for us.
+    pub(crate) fn is_deleting(&self) -> bool {
+        self.cluster.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Changes the metadata, guarded by the version that was read.
+    pub(crate) async fn patch_metadata(&mut self, patch: serde_json::Value) -> Result<(), Error> {
+        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
+        let changed = self.api.patch(&self.cluster.name_any(), &params, &Patch::Merge(patch)).await;
+        let changed = changed.map_err(Error::Metadata)?;
+        // what this pass has put into the status so far was written already
+        self.cluster.metadata = changed.metadata;
+        Ok(())
+    }
+
     pub(crate) async fn bootstrap_started(&mut self, id: &str) -> Result<(), Error> {
         let record = Bootstrap { cluster_id: id.into(), phase: BootstrapPhase::Started, completed_at: None };
         self.write(KesClusterStatus { bootstrap: Some(record), ..self.status().clone() }).await
@@ -85,6 +116,28 @@ impl Record {
             completed_at: Some(Time(now)),
         };
         self.write(KesClusterStatus { bootstrap: Some(record), ..self.status().clone() }).await
+    }
+
+    /// Writes what a pass came to. Unlike a decision this must not be lost because a person changed the spec or an
+    /// annotation meanwhile: it says what was put into Tenants. Only another writer of the status is an error.
+    pub(crate) async fn report(&mut self, status: KesClusterStatus) -> Result<(), Error> {
+        let mut tries = REPORTS;
+        loop {
+            let failed = match self.write(status.clone()).await {
+                Err(Error::Write(error)) if is_conflict(&error) && tries > 0 => error,
+                answer => return answer,
+            };
+            tries -= 1;
+            let Some(live) = self.api.get_opt(&self.cluster.name_any()).await.map_err(Error::Read)? else {
+                return Err(Error::Write(failed));
+            };
+            let same = live.metadata.uid == self.cluster.metadata.uid
+                && live.status.clone().unwrap_or_default() == *self.status();
+            if !same {
+                return Err(Error::Write(failed));
+            }
+            self.cluster.metadata = live.metadata;
+        }
     }
 
     /// Writes `status` if it differs. A concurrent change is an error, so that nothing is decided on old knowledge.

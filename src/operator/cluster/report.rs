@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::EventType;
 
-use super::{contents::Contents, observe::Seen, plan::is_ready, validate::Wanted};
+use super::{conditions, contents::Contents, observe::Seen, plan::is_ready, validate::Wanted};
 use crate::{
-    crd::{KesClusterStatus, TenantPhase, TenantStatus},
+    crd::{CertificateStatus, KesClusterStatus, TenantPhase, TenantStatus},
     operator::{
         condition::{self, Statement},
         metrics::PassResult,
@@ -17,12 +17,11 @@ use crate::{
     },
 };
 
-/// While something is on its way.
-const SOON: Duration = Duration::from_secs(1);
-/// When it takes long.
-const LATER: Duration = Duration::from_secs(10);
-/// How long "on its way" is believed.
-const PATIENCE: i64 = 180;
+/// While something is on its way: a twentieth of the time that it took so far, within these bounds, so that a hundred
+/// clusters that wait for a node do not keep the API server busy.
+const MOVING: (u64, u64) = (1, 30);
+/// While a tenant is not wired and nothing moves, likewise.
+const UNWIRED: (u64, u64) = (10, 60);
 /// A rule that a person has to resolve; most resolutions are noticed by a watch before.
 const REFUSED: Duration = Duration::from_secs(60);
 /// Nothing to do. Watches may lose events.
@@ -36,6 +35,29 @@ pub(crate) struct Outcome {
     pub(crate) contents: Option<Contents>,
     /// How far each tenant is.
     pub(crate) tenants: Vec<TenantStatus>,
+    /// What the servers present, if that is known.
+    pub(crate) certificate: Option<CertificateStatus>,
+    /// What is wrong with the certificate that the spec asks for.
+    pub(crate) certificate_problem: Option<Rule>,
+    /// What a person should look at although the service goes on.
+    pub(crate) degraded: Vec<Rule>,
+    /// While the `KesCluster` is being deleted: tenants that depend on it.
+    pub(crate) dependents: Option<Vec<String>>,
+}
+
+impl Outcome {
+    /// Nothing is written; what was known about the tenants stays known.
+    pub(crate) fn halted(status: &KesClusterStatus, rule: Rule) -> Self {
+        Self {
+            rule: Some(rule),
+            contents: None,
+            tenants: status.tenants.clone(),
+            certificate: None,
+            certificate_problem: None,
+            degraded: Vec::new(),
+            dependents: None,
+        }
+    }
 }
 
 /// An event that is worth telling.
@@ -56,7 +78,7 @@ pub(crate) fn status(
     outcome: Outcome,
     now: Timestamp,
 ) -> KesClusterStatus {
-    let Outcome { rule, contents, tenants } = outcome;
+    let Outcome { rule, contents, tenants, certificate, certificate_problem, degraded, dependents } = outcome;
     let mut status = old.clone();
     status.observed_generation = generation;
     if let Some(wanted) = wanted {
@@ -65,27 +87,39 @@ pub(crate) fn status(
     }
     if let Some(seen) = seen {
         let ready = seen.pod.as_ref().is_some_and(is_ready);
-        status.members = Some(format!("{}/1", u8::from(ready)));
+        status.members = Some(format!("{}/{}", u8::from(ready), wanted.map_or(1, |wanted| wanted.replicas)));
         status.replicas = Some(i32::from(seen.pod.is_some()));
     }
+    let kept = contents.as_ref().map(|contents| contents.kept.clone());
     if let Some(contents) = contents {
         status.keys = i64::try_from(contents.keys).ok();
+        status.contents = contents.record;
     }
-    let verified = tenants.iter().filter(|tenant| tenant.phase == TenantPhase::Verified).count();
-    status.tenants_verified = Some(format!("{verified}/{}", tenants.len()));
-    status.conditions = condition::set(
-        &old.conditions,
-        vec![
-            ready(rule.as_ref(), seen, old),
-            progressing(rule.as_ref(), &tenants),
-            tenants_wired(&tenants),
-            paused(rule.as_ref()),
-        ],
-        generation,
-        now,
-    );
+    if certificate.is_some() {
+        status.certificate = certificate;
+    }
+    let asked_for: Vec<_> = tenants.iter().filter(|tenant| is_asked_for(tenant.phase)).collect();
+    let verified = asked_for.iter().filter(|tenant| tenant.phase == TenantPhase::Verified).count();
+    status.tenants_verified = Some(format!("{verified}/{}", asked_for.len()));
+    let mut statements = vec![
+        ready(rule.as_ref(), seen, old),
+        progressing(rule.as_ref(), &tenants),
+        conditions::degraded(rule.as_ref(), certificate_problem.as_ref(), &degraded),
+        conditions::quorum_healthy(seen),
+        conditions::certificates_ready(certificate_problem.as_ref(), status.certificate.as_ref()),
+        tenants_wired(&asked_for),
+        conditions::pruned(&old.conditions, kept.as_deref(), &tenants),
+        paused(rule.as_ref()),
+    ];
+    statements.extend(dependents.map(|dependents| conditions::deletable(&dependents)));
+    status.conditions = condition::set(&old.conditions, statements, generation, now);
     status.tenants = tenants;
     status
+}
+
+/// Whether the spec asks for a tenant in this phase.
+pub(crate) fn is_asked_for(phase: TenantPhase) -> bool {
+    !matches!(phase, TenantPhase::Orphaned | TenantPhase::Unwiring)
 }
 
 fn ready(rule: Option<&Rule>, seen: Option<&Seen>, old: &KesClusterStatus) -> Statement {
@@ -132,7 +166,7 @@ fn progressing(rule: Option<&Rule>, tenants: &[TenantStatus]) -> Statement {
     }
 }
 
-fn tenants_wired(tenants: &[TenantStatus]) -> Statement {
+fn tenants_wired(tenants: &[&TenantStatus]) -> Statement {
     let kind = "TenantsWired";
     match tenants.iter().find(|tenant| tenant.phase != TenantPhase::Verified) {
         Some(tenant) => Statement {
@@ -165,18 +199,29 @@ fn paused(rule: Option<&Rule>) -> Statement {
 
 /// Whether the operator or Kubernetes is about to do something for a tenant in this phase.
 pub(crate) fn is_moving(phase: TenantPhase) -> bool {
-    matches!(phase, TenantPhase::Prepared | TenantPhase::Patched | TenantPhase::Restarting)
+    use TenantPhase::{Patched, Prepared, Restarting, Unwiring};
+    matches!(phase, Prepared | Patched | Restarting | Unwiring)
 }
 
 /// What changed, as events. A status that stays the same tells nothing.
 pub(crate) fn news(old: &KesClusterStatus, new: &KesClusterStatus) -> Vec<News> {
     let mut news = Vec::new();
-    for condition in new.conditions.iter().filter(|condition| condition.type_ == "Ready") {
+    for condition in &new.conditions {
         let before = old.conditions.iter().find(|before| before.type_ == condition.type_);
-        if before
-            .is_none_or(|before| (&before.status, &before.reason) != (&condition.status, &condition.reason))
-        {
-            let kind = if is_alarming(condition) { EventType::Warning } else { EventType::Normal };
+        let changed = before
+            .is_none_or(|before| (&before.status, &before.reason) != (&condition.status, &condition.reason));
+        let told = match condition.type_.as_str() {
+            "Ready" => true,
+            // these are worth a word when they are bad, and when they are good again
+            _ if condition.reason == "NotMadeYet" => false,
+            "CertificatesReady" | "Deletable" | "Pruned" => condition.status == "False" || before.is_some(),
+            _ => false,
+        };
+        // the same rule as in Ready needs no second event
+        let is_new = !news.iter().any(|news: &News| news.reason == condition.reason);
+        if changed && told && is_new {
+            let alarming = is_alarming(condition) && condition.type_ != "Pruned";
+            let kind = if alarming { EventType::Warning } else { EventType::Normal };
             news.push(News {
                 kind,
                 action: "Reconcile",
@@ -192,7 +237,7 @@ pub(crate) fn news(old: &KesClusterStatus, new: &KesClusterStatus) -> Vec<News> 
             .find(|before| (&before.namespace, &before.name) == (&tenant.namespace, &tenant.name));
         if before.is_none_or(|before| (before.phase, &before.reason) != (tenant.phase, &tenant.reason)) {
             let kind = match tenant.phase {
-                TenantPhase::Conflict | TenantPhase::Blocked => EventType::Warning,
+                TenantPhase::Conflict | TenantPhase::Blocked | TenantPhase::Orphaned => EventType::Warning,
                 _ => EventType::Normal,
             };
             news.push(News {
@@ -228,15 +273,23 @@ pub(crate) fn next(status: &KesClusterStatus, rule: Option<&Rule>, now: Timestam
     let moving_for = progressing
         .filter(|condition| condition.status == "True")
         .map(|condition| now.as_second() - condition.last_transition_time.0.as_second());
-    let unwired = status.tenants.iter().any(|tenant| tenant.phase != TenantPhase::Verified);
-    match (moving_for, rule) {
-        (Some(seconds), _) if seconds < PATIENCE => SOON,
-        (Some(_), _) => LATER,
-        (None, Some(_)) => REFUSED,
-        // a Tenant may appear, or its configuration Secret change, which no watch sees
-        (None, None) if unwired => LATER,
-        (None, None) => STEADY,
+    let unwired_for = status
+        .tenants
+        .iter()
+        .filter(|tenant| !matches!(tenant.phase, TenantPhase::Verified | TenantPhase::Orphaned))
+        .map(|tenant| now.as_second() - tenant.since.0.as_second())
+        .min();
+    match (moving_for, rule, unwired_for) {
+        (Some(seconds), _, _) => fraction(seconds, MOVING),
+        (None, Some(_), _) => REFUSED,
+        // its configuration Secret may change, or its Namespace agree, which no watch sees
+        (None, None, Some(seconds)) => fraction(seconds, UNWIRED),
+        (None, None, None) => STEADY,
     }
+}
+
+fn fraction(seconds: i64, (least, most): (u64, u64)) -> Duration {
+    Duration::from_secs((u64::try_from(seconds).unwrap_or(0) / 20).clamp(least, most))
 }
 
 #[cfg(test)]
@@ -248,7 +301,7 @@ mod tests {
     }
 
     fn pass(old: &KesClusterStatus, rule: Option<Rule>, second: i64) -> KesClusterStatus {
-        let outcome = Outcome { rule, contents: None, tenants: Vec::new() };
+        let outcome = Outcome { rule, ..Outcome::halted(old, Rule::Paused) };
         status(old, Some(3), None, None, outcome, at(second))
     }
 
@@ -279,8 +332,10 @@ mod tests {
     fn the_next_pass_comes_soon_while_something_moves_and_late_otherwise() {
         let rule = Some(Rule::Bootstrapping);
         let moving = pass(&KesClusterStatus::default(), rule.clone(), 10);
-        assert_eq!(next(&moving, rule.as_ref(), at(11)), SOON);
-        assert_eq!(next(&moving, rule.as_ref(), at(10 + PATIENCE)), LATER);
+        for (waited, pause) in [(1, 1), (39, 1), (60, 3), (600, 30), (86_400, 30)] {
+            let pause = Duration::from_secs(pause);
+            assert_eq!(next(&moving, rule.as_ref(), at(10 + waited)), pause, "after {waited} s");
+        }
         assert_eq!(next(&pass(&moving, None, 20), None, at(21)), STEADY);
         let refused = Some(Rule::Paused);
         assert_eq!(next(&pass(&moving, refused.clone(), 20), refused.as_ref(), at(21)), REFUSED);

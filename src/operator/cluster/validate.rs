@@ -1,14 +1,25 @@
 //! validate: parses the spec into [`Wanted`], the only input of the steps behind it. Pure; every error names a field.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::Resource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    LabelSelector, LabelSelectorRequirement, OwnerReference,
+};
+use kube::{Resource, core::Selector};
 
 use super::purpose::Purpose;
 use crate::{
-    api::{API_PORT, EnclaveName, KeyName, NameError, PolicyName, message::Policy},
-    crd::{self, DeletionPolicy, ImagePullPolicy, KesCluster, Mount, PodOverrides, RestartPolicy},
+    api::{
+        API_PORT, EnclaveName, KeyName, NameError, PolicyName,
+        message::{Matching, Policy},
+    },
+    crd::{
+        self, DeletionPolicy, ImagePullPolicy, KesCluster, LabelOperator, Mode, Mount, PodOverrides,
+        RestartPolicy,
+    },
     operator::{names, rule::Rule},
 };
 
@@ -30,15 +41,61 @@ pub(crate) struct Wanted {
     pub(crate) name: String,
     pub(crate) namespace: String,
     pub(crate) owner: OwnerReference,
+    /// Tenants depend on the cluster, or may soon: nothing may be collected together with the `KesCluster`.
+    pub(crate) guarded: bool,
     pub(crate) domain: String,
+    /// Members: one, in this release.
+    pub(crate) replicas: i32,
     pub(crate) image: String,
     pub(crate) pull_policy: ImagePullPolicy,
     pub(crate) storage: crd::Storage,
     pub(crate) deletion: DeletionPolicy,
     pub(crate) seal: Seal,
     pub(crate) enclaves: Vec<Enclave>,
+    /// Those that the spec names; after [`super::select::settle`] all that a pass is about.
     pub(crate) tenants: Vec<Tenant>,
+    pub(crate) selection: Option<Selection>,
+    pub(crate) tls: Tls,
+    pub(crate) network: crd::NetworkPolicy,
+    pub(crate) monitoring: crd::Monitoring,
     pub(crate) pod: PodOverrides,
+}
+
+/// Where the server's certificate comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Tls {
+    /// The cluster's own authority.
+    Own { validity: Duration },
+    /// A Secret of the user's.
+    Secret { name: String },
+    /// cert-manager, which puts it into a Secret that we name.
+    Issuer { issuer: crd::IssuerReference, secret: String },
+}
+
+impl Tls {
+    /// The Secret that somebody else keeps up to date.
+    pub(crate) fn source(&self) -> Option<&str> {
+        match self {
+            Self::Own { .. } => None,
+            Self::Secret { name } | Self::Issuer { secret: name, .. } => Some(name),
+        }
+    }
+}
+
+/// Which Tenants are meant by their labels, and how they are treated.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Selection {
+    /// As the API server takes it.
+    pub(crate) labels: String,
+    /// Where to look; empty means wherever the operator does.
+    pub(crate) namespaces: Vec<String>,
+    pub(crate) enclave: EnclaveName,
+    /// Absent: each tenant has its own.
+    pub(crate) key: Option<KeyName>,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) mount: Mount,
+    pub(crate) mode: Mode,
+    pub(crate) policy: Option<PolicyName>,
 }
 
 /// Where the unseal key is.
@@ -76,11 +133,36 @@ pub(crate) struct Tenant {
     pub(crate) key: KeyName,
     pub(crate) restart: RestartPolicy,
     pub(crate) mount: Mount,
+    pub(crate) mode: Mode,
     /// Absent: one is made for it.
     pub(crate) policy: Option<PolicyName>,
+    pub(crate) standing: Standing,
+}
+
+/// Whether the spec asks for a tenant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Standing {
+    /// By name or by label.
+    Wanted,
+    /// No more. What was put into it stays until somebody asks for its removal.
+    Left { unwire: bool },
 }
 
 impl Wanted {
+    /// Owners of an object that goes with the `KesCluster`.
+    pub(crate) fn owners(&self) -> Option<Vec<OwnerReference>> {
+        (!self.guarded).then(|| vec![self.owner.clone()])
+    }
+
+    pub(crate) fn has_tenant(&self, namespace: &str, name: &str) -> bool {
+        self.tenants.iter().any(|tenant| tenant.namespace == namespace && tenant.name == name)
+    }
+
+    /// Names that tenants and the operator check the server's certificate against.
+    pub(crate) fn checked_names(&self) -> [String; 2] {
+        [self.server_name(), self.full_server_name()]
+    }
+
     /// Name that the server's certificate is checked against.
     pub(crate) fn server_name(&self) -> String {
         format!("{}.{}.svc", self.name, self.namespace)
@@ -134,6 +216,10 @@ pub(crate) fn validate(cluster: &KesCluster, defaults: &Defaults) -> Result<Want
         seal,
         enclaves,
         tenants,
+        tenant_selector,
+        tls,
+        network_policy,
+        monitoring,
         paused: _,
         pod,
     } = &cluster.spec;
@@ -185,12 +271,17 @@ pub(crate) fn validate(cluster: &KesCluster, defaults: &Defaults) -> Result<Want
     let tenants = unique(tenants, "spec.tenants", |tenant| format!("{}/{}", tenant.namespace, tenant.name))?
         .map(|(field, tenant)| parse_tenant(&field, tenant, &enclaves))
         .collect::<Result<Vec<_>, _>>()?;
+    let selection =
+        tenant_selector.as_ref().map(|selector| parse_selector(selector, &enclaves)).transpose()?;
+    let tls = parse_tls(&name, tls.as_ref())?;
 
     let wanted = Wanted {
         owner: cluster.controller_owner_ref(&()).ok_or_else(|| invalid("metadata.uid", "it is missing"))?,
+        guarded: !tenants.is_empty() || selection.is_some(),
         name,
         namespace,
         domain: defaults.domain.clone(),
+        replicas: *replicas,
         image,
         pull_policy: *image_pull_policy,
         storage: storage.clone(),
@@ -198,6 +289,10 @@ pub(crate) fn validate(cluster: &KesCluster, defaults: &Defaults) -> Result<Want
         seal,
         enclaves,
         tenants,
+        selection,
+        tls,
+        network: network_policy.clone().unwrap_or_default(),
+        monitoring: monitoring.clone().unwrap_or_default(),
         pod: pod.clone().unwrap_or_default(),
     };
     secrets_are_distinct(&wanted)?;
@@ -229,7 +324,7 @@ fn parse_enclave(field: &str, enclave: &crd::Enclave) -> Result<Enclave, Rule> {
 }
 
 fn parse_policy(field: &str, rules: &crd::PolicyRules) -> Result<(PolicyName, Policy), Rule> {
-    let crd::PolicyRules { name, allow, deny } = rules;
+    let crd::PolicyRules { name, allow, deny, matching } = rules;
     for (list, patterns) in [("allow", allow), ("deny", deny)] {
         for (index, pattern) in patterns.iter().enumerate() {
             // a pattern without the slash matches no path: a deny that never denies must not pass silently
@@ -240,27 +335,21 @@ fn parse_policy(field: &str, rules: &crd::PolicyRules) -> Result<(PolicyName, Po
         }
     }
     let name = named(&format!("{field}.name"), PolicyName::new(name))?;
-    Ok((name, Policy { allow: allow.clone(), deny: deny.clone(), ..Policy::default() }))
+    let matching = match matching {
+        crd::Matching::Glob => Matching::Glob,
+        crd::Matching::Prefix => Matching::Prefix,
+    };
+    Ok((name, Policy { allow: allow.clone(), deny: deny.clone(), matching }))
 }
 
 fn parse_tenant(field: &str, tenant: &crd::Tenant, enclaves: &[Enclave]) -> Result<Tenant, Rule> {
-    let crd::Tenant { name, namespace, enclave, key_name, restart_policy, mount, policy } = tenant;
+    let crd::Tenant { name, namespace, enclave, key_name, restart_policy, mount, mode, policy } = tenant;
     for (part, text) in [("name", name), ("namespace", namespace)] {
         if text.len() > 63 || !is_label(text) {
             return Err(invalid(&format!("{field}.{part}"), format!("{text:?} is no DNS label")));
         }
     }
-    let enclave_name = named(&format!("{field}.enclave"), EnclaveName::new(enclave))?;
-    let Some(enclave) = enclaves.iter().find(|known| known.name == enclave_name) else {
-        return Err(invalid(
-            &format!("{field}.enclave"),
-            format!("spec.enclaves has no enclave {enclave_name}"),
-        ));
-    };
-    let policy = policy
-        .as_ref()
-        .map(|policy| known_policy(&format!("{field}.policy"), policy, &enclave.policies))
-        .transpose()?;
+    let (enclave_name, policy) = parse_place(field, enclave, policy.as_deref(), enclaves)?;
     Ok(Tenant {
         namespace: namespace.clone(),
         name: name.clone(),
@@ -268,8 +357,99 @@ fn parse_tenant(field: &str, tenant: &crd::Tenant, enclaves: &[Enclave]) -> Resu
         key: named(&format!("{field}.keyName"), KeyName::new(key_name))?,
         restart: *restart_policy,
         mount: *mount,
+        mode: *mode,
+        policy,
+        standing: Standing::Wanted,
+    })
+}
+
+fn parse_selector(selector: &crd::TenantSelector, enclaves: &[Enclave]) -> Result<Selection, Rule> {
+    const FIELD: &str = "spec.tenantSelector";
+    let crd::TenantSelector {
+        match_labels,
+        match_expressions,
+        namespaces,
+        enclave,
+        key_name,
+        restart_policy,
+        mount,
+        mode,
+        policy,
+    } = selector;
+    if match_labels.is_empty() && match_expressions.is_empty() {
+        return Err(invalid(
+            FIELD,
+            "it needs matchLabels or matchExpressions, else it would select every Tenant",
+        ));
+    }
+    let requirements = match_expressions.iter().map(|crd::LabelExpression { key, operator, values }| {
+        let operator = match operator {
+            LabelOperator::In => "In",
+            LabelOperator::NotIn => "NotIn",
+            LabelOperator::Exists => "Exists",
+            LabelOperator::DoesNotExist => "DoesNotExist",
+        };
+        LabelSelectorRequirement {
+            key: key.clone(),
+            operator: operator.into(),
+            values: (!values.is_empty()).then(|| values.clone()),
+        }
+    });
+    let labels = LabelSelector {
+        match_expressions: Some(requirements.collect()),
+        match_labels: Some(match_labels.clone()),
+    };
+    let labels = Selector::try_from(labels)
+        .map_err(|error| invalid(&format!("{FIELD}.matchExpressions"), error.to_string()))?;
+    let (enclave, policy) = parse_place(FIELD, enclave, policy.as_deref(), enclaves)?;
+    let key =
+        key_name.as_ref().map(|key| named(&format!("{FIELD}.keyName"), KeyName::new(key))).transpose()?;
+    Ok(Selection {
+        labels: labels.to_string(),
+        namespaces: namespaces.clone(),
+        enclave,
+        key,
+        restart: *restart_policy,
+        mount: *mount,
+        mode: *mode,
         policy,
     })
+}
+
+/// The enclave of a tenant, and its policy if it names one.
+fn parse_place(
+    field: &str,
+    enclave: &str,
+    policy: Option<&str>,
+    enclaves: &[Enclave],
+) -> Result<(EnclaveName, Option<PolicyName>), Rule> {
+    let name = named(&format!("{field}.enclave"), EnclaveName::new(enclave))?;
+    let Some(enclave) = enclaves.iter().find(|known| known.name == name) else {
+        return Err(invalid(&format!("{field}.enclave"), format!("spec.enclaves has no enclave {name}")));
+    };
+    let policy = policy
+        .map(|policy| known_policy(&format!("{field}.policy"), policy, &enclave.policies))
+        .transpose()?;
+    Ok((name, policy))
+}
+
+fn parse_tls(cluster: &str, tls: Option<&crd::Tls>) -> Result<Tls, Rule> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let Some(crd::Tls { server_secret_ref, issuer_ref, validity_days }) = tls else {
+        return Ok(Tls::Own { validity: DAY * 365 });
+    };
+    let days = u32::try_from(*validity_days).ok().filter(|days| (1..=3650).contains(days));
+    let days = days.ok_or_else(|| invalid("spec.tls.validityDays", "it must be between 1 and 3650"))?;
+    match (server_secret_ref, issuer_ref) {
+        (None, None) => Ok(Tls::Own { validity: DAY * days }),
+        (Some(reference), None) => Ok(Tls::Secret { name: reference.name.clone() }),
+        (None, Some(issuer)) => {
+            Ok(Tls::Issuer { issuer: issuer.clone(), secret: names::issued_secret(cluster) })
+        }
+        (Some(_), Some(_)) => {
+            Err(invalid("spec.tls", "it takes serverSecretRef or issuerRef, not both; remove one of them"))
+        }
+    }
 }
 
 fn known_policy(
@@ -290,6 +470,9 @@ fn secrets_are_distinct(wanted: &Wanted) -> Result<(), Rule> {
     let mut seen = BTreeMap::new();
     if !wanted.seal.generated {
         seen.insert(wanted.seal.secret.clone(), "spec.seal.secretRef".to_owned());
+    }
+    if let Some(source) = wanted.tls.source() {
+        seen.insert(source.to_owned(), "spec.tls".to_owned());
     }
     for purpose in wanted.purposes() {
         let secret = purpose.secret(&wanted.name);
@@ -335,7 +518,8 @@ fn invalid(field: &str, problem: impl Into<String>) -> Rule {
     Rule::InvalidSpec { field: field.into(), problem: problem.into() }
 }
 
-fn is_label(text: &str) -> bool {
+/// Whether `text` is a DNS label.
+pub(crate) fn is_label(text: &str) -> bool {
     let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     text.starts_with(edge) && text.ends_with(edge) && text.chars().all(|c| edge(c) || c == '-')
 }

@@ -1,6 +1,7 @@
 //! Wires MinIO Tenants: observe → plan → (prove, patch, restart, verify), one step per pass and tenant.
 
 mod health;
+mod leave;
 mod observe;
 mod patch;
 mod plan;
@@ -18,82 +19,194 @@ use k8s_openapi::{
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
+    runtime::events::EventType,
 };
 use serde_json::{Map, Value, json};
 
-pub(crate) use self::watch::watch;
 use self::{
     observe::Seen,
-    patch::Wish,
-    plan::{PodId, Step},
+    patch::{Change, Wish},
+    plan::{PodId, Step, Terms},
     rule::Rule,
 };
+pub(crate) use self::{observe::select, watch::watch};
 use super::{
     Context,
     cluster::{
         keyring::Keyring,
         purpose::Purpose,
-        validate::{Tenant, Wanted},
+        report::News,
+        validate::{Standing, Tenant, Wanted},
     },
     condition, key_service, names,
+    requests::Requests,
 };
 use crate::{
     api::API_PORT,
-    crd::{Injected, TenantPhase, TenantStatus},
+    crd::{Injected, KesCluster, TenantPhase, TenantStatus},
 };
 
 /// Where a tenant is after a pass.
-type Reached = (TenantPhase, Rule, Option<Injected>);
+struct Reached {
+    phase: TenantPhase,
+    rule: Rule,
+    injected: Option<Injected>,
+    snippet: Option<String>,
+}
+
+impl Reached {
+    fn new(phase: TenantPhase, rule: Rule, injected: Option<Injected>) -> Self {
+        Self { phase, rule, injected, snippet: None }
+    }
+}
+
+/// What every tenant's pass needs to know about its cluster.
+pub(crate) struct Around<'a> {
+    pub(crate) cluster: &'a KesCluster,
+    pub(crate) wanted: &'a Wanted,
+    pub(crate) ring: &'a Keyring,
+    /// Secrets of applications and tenants that are lost.
+    pub(crate) lost: &'a [(Purpose, super::rule::Rule)],
+    pub(crate) requests: &'a Requests,
+}
 
 /// One pass over every tenant of `wanted`. What goes wrong with one is written into its status and stops no other.
 pub(crate) async fn reconcile(
     context: &Context,
-    wanted: &Wanted,
-    ring: &Keyring,
-    lost: &[(Purpose, super::rule::Rule)],
+    around: &Around<'_>,
     cluster_rule: Option<&super::rule::Rule>,
     before: &[TenantStatus],
 ) -> Vec<TenantStatus> {
-    let passes = wanted.tenants.iter().map(|tenant| {
+    let passes = around.wanted.tenants.iter().map(|tenant| {
         let before =
             before.iter().find(|known| known.name == tenant.name && known.namespace == tenant.namespace);
         async move {
-            let lost = lost.iter().find(|(purpose, _)| *purpose == purpose_of(tenant)).map(|(_, rule)| rule);
+            let lost =
+                around.lost.iter().find(|(purpose, _)| *purpose == purpose_of(tenant)).map(|(_, rule)| rule);
             let why_not = cluster_rule.or(lost).map(ToString::to_string);
-            let (uid, reached) = match lost {
-                Some(rule) => {
+            let (uid, reached) = match (lost, tenant.standing) {
+                (_, Standing::Left { unwire }) => {
+                    let reached = leave(context, around, tenant, before?, unwire).await?;
+                    (before.and_then(|before| before.uid.clone()), reached)
+                }
+                (Some(rule), Standing::Wanted) => {
                     let injected = before.and_then(|before| before.injected.clone());
                     let rule = Rule::CertificateLost { why: rule.to_string() };
-                    (before.and_then(|before| before.uid.clone()), (TenantPhase::Blocked, rule, injected))
+                    let reached = Reached::new(TenantPhase::Blocked, rule, injected);
+                    (before.and_then(|before| before.uid.clone()), reached)
                 }
-                None => pass(context, wanted, tenant, ring, why_not, before).await,
+                (None, Standing::Wanted) => pass(context, around, tenant, why_not, before).await,
             };
-            status(tenant, before, uid, reached, context.now())
+            Some(status(tenant, before, uid, reached, context.now()))
         }
     });
-    futures::future::join_all(passes).await
+    futures::future::join_all(passes).await.into_iter().flatten().collect()
+}
+
+/// Tenants that were wired and still are, as `namespace/name`.
+///
+/// # Errors
+/// When the API server refuses or does not answer: then nobody knows, and nothing may be deleted.
+pub(crate) async fn dependents(context: &Context, cluster: &KesCluster) -> Result<Vec<String>, kube::Error> {
+    let secret = names::projected_secret(&cluster.name_any());
+    let known = cluster.status.as_ref().map(|status| status.tenants.as_slice()).unwrap_or_default();
+    let mut dependents = Vec::new();
+    for status in known.iter().filter(|status| status.injected.is_some()) {
+        let tenant = observe::find(&context.client, &status.namespace, &status.name).await?;
+        if leave::depends(tenant.as_ref(), status, &secret) {
+            dependents.push(format!("{}/{}", status.namespace, status.name));
+        }
+    }
+    Ok(dependents)
+}
+
+/// What a pass would do to each tenant: the object, in a few words, and the fields. Reads only.
+pub(crate) async fn foresee(
+    context: &Context,
+    cluster: &KesCluster,
+    wanted: &Wanted,
+    requests: &Requests,
+) -> Vec<(String, String, Vec<String>)> {
+    let known = cluster.status.as_ref().map(|status| status.tenants.as_slice()).unwrap_or_default();
+    let mut found = Vec::new();
+    for tenant in &wanted.tenants {
+        let Tenant { namespace, name, .. } = tenant;
+        let object = format!("Tenant {namespace}/{name}");
+        let before = known.iter().find(|known| known.name == *name && known.namespace == *namespace);
+        let secret = names::projected_secret(&wanted.name);
+        let seen = match look(context, &wanted.namespace, tenant, &secret).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                found.push((object, format!("cannot be read: {error}"), Vec::new()));
+                continue;
+            }
+        };
+        let mut lines = Vec::new();
+        let mut show = |fields: &Map<String, Value>| {
+            let spec = seen.tenant.as_ref().map(|tenant| tenant.data["spec"].clone()).unwrap_or_default();
+            for (field, value) in fields {
+                super::diff::fields(&format!("spec.{field}"), &spec[field], value, &mut lines);
+            }
+        };
+        let verdict = match (tenant.standing, before) {
+            (Standing::Left { unwire }, Some(before)) => match leave::plan(&seen, &secret, before, unwire) {
+                leave::Step::Forget => "is forgotten".into(),
+                leave::Step::Hold(_, rule, _) => format!("{}: {rule}", rule.reason()),
+                leave::Step::Patch(fields, _) => {
+                    show(&fields);
+                    format!("loses its wiring, and its {} pods are restarted together", seen.pods.len())
+                }
+                leave::Step::Restart(pods, _) => format!("has {} pods restarted together", pods.len()),
+            },
+            (Standing::Left { .. }, None) => "is forgotten".into(),
+            (Standing::Wanted, before) => {
+                let wish = Wish {
+                    secret,
+                    endpoint: wanted.endpoint(),
+                    key_name: tenant.key.to_string(),
+                    mount: tenant.mount,
+                };
+                let approved = requests.approve.contains(&(namespace.clone(), name.clone()));
+                let terms = Terms { restart: tenant.restart, mode: tenant.mode, approved };
+                match plan::plan(&seen, &wish, terms, before, Ok(()), context.now()) {
+                    Step::Hold(_, rule, _) => format!("{}: {rule}", rule.reason()),
+                    Step::ProveAndTell(rule, fields) => {
+                        show(&fields);
+                        format!("{}: {rule}", rule.reason())
+                    }
+                    Step::ProveAndPatch(fields, _) => {
+                        show(&fields);
+                        format!("is patched, and its {} pods are restarted together", seen.pods.len())
+                    }
+                    Step::ProveAndRestart(pods, _) => format!("has {} pods restarted together", pods.len()),
+                    Step::Verify(..) => "is verified".into(),
+                }
+            }
+        };
+        found.push((object, verdict, lines));
+    }
+    found
 }
 
 async fn pass(
     context: &Context,
-    wanted: &Wanted,
+    around: &Around<'_>,
     tenant: &Tenant,
-    ring: &Keyring,
     why_not: Option<String>,
     before: Option<&TenantStatus>,
 ) -> (Option<String>, Reached) {
-    let kept = || before.and_then(|before| before.injected.clone());
+    let wanted = around.wanted;
+    let kept = before.and_then(|before| before.injected.clone());
     if let Err(rule) = plan::is_possible(tenant.enclave.as_str()) {
-        return (None, (TenantPhase::Blocked, rule, kept()));
+        return (None, Reached::new(TenantPhase::Blocked, rule, kept));
+    }
+    if around.cluster.metadata.deletion_timestamp.is_some() && kept.is_none() {
+        return (None, Reached::new(TenantPhase::Pending, Rule::ClusterDeleting, None));
     }
     let secret_name = names::projected_secret(&wanted.name);
-    let seen = match observe::observe(&context.client, &tenant.namespace, &tenant.name, &secret_name).await {
+    let seen = match look(context, &wanted.namespace, tenant, &secret_name).await {
         Ok(seen) => seen,
-        Err(error) => {
-            let phase = before.map_or(TenantPhase::Pending, |before| before.phase);
-            let rule = Rule::ApiRefused { step: "read the Tenant".into(), problem: error.to_string() };
-            return (before.and_then(|before| before.uid.clone()), (phase, rule, kept()));
-        }
+        Err(error) => return (before.and_then(|before| before.uid.clone()), unread(before, &error)),
     };
     let uid = seen.tenant.as_ref().and_then(|tenant| tenant.uid());
     let wish = Wish {
@@ -103,41 +216,109 @@ async fn pass(
         mount: tenant.mount,
     };
     let serving = why_not.map_or(Ok(()), Err);
-    let step = plan::plan(&seen, &wish, tenant.restart, before, serving, context.now());
+    let approved = around.requests.approve.contains(&(tenant.namespace.clone(), tenant.name.clone()));
+    let terms = Terms { restart: tenant.restart, mode: tenant.mode, approved };
+    let step = plan::plan(&seen, &wish, terms, before, serving, context.now());
+    let snippet = missing(&seen, &wish);
     // what was injected stays on record when the next step does not succeed
-    let kept = kept();
-    let (phase, rule, injected) = take(context, wanted, tenant, ring, seen, step).await;
-    (uid, (phase, rule, injected.or(kept)))
+    let reached = take(context, around, tenant, seen, step).await;
+    let tells = matches!(reached.rule, Rule::RenderPending | Rule::ManagedElsewhere { .. });
+    (uid, Reached { injected: reached.injected.or(kept), snippet: snippet.filter(|_| tells), ..reached })
+}
+
+/// Everything about a tenant, for a `KesCluster` of the namespace `from`.
+async fn look(context: &Context, from: &str, tenant: &Tenant, secret: &str) -> Result<Seen, kube::Error> {
+    observe::observe(&context.client, &tenant.namespace, &tenant.name, secret, from).await
+}
+
+/// What is not in the Tenant yet, as YAML.
+fn missing(seen: &Seen, wish: &Wish) -> Option<String> {
+    let tenant = seen.tenant.as_ref()?;
+    match patch::change(&tenant.data, seen.config_env.as_deref(), wish, None).ok()? {
+        Change::None(_) => None,
+        Change::Write(fields, _) => Some(patch::snippet(&tenant.data, &fields)),
+    }
+}
+
+/// The Tenant could not be read: everything stays as it is known.
+fn unread(before: Option<&TenantStatus>, error: &kube::Error) -> Reached {
+    let phase = before.map_or(TenantPhase::Pending, |before| before.phase);
+    let rule = Rule::ApiRefused { step: "read the Tenant".into(), problem: error.to_string() };
+    Reached::new(phase, rule, before.and_then(|before| before.injected.clone()))
+}
+
+/// One pass over a tenant that the spec no longer asks for. Nothing in the answer: it is forgotten.
+async fn leave(
+    context: &Context,
+    around: &Around<'_>,
+    tenant: &Tenant,
+    before: &TenantStatus,
+    unwire: bool,
+) -> Option<Reached> {
+    let secret_name = names::projected_secret(&around.wanted.name);
+    let seen = match look(context, &around.wanted.namespace, tenant, &secret_name).await {
+        Ok(seen) => seen,
+        Err(error) => return Some(unread(Some(before), &error)),
+    };
+    match leave::plan(&seen, &secret_name, before, unwire) {
+        leave::Step::Forget => None,
+        leave::Step::Hold(phase, rule, injected) => {
+            // a pod without the Secret cannot start
+            if phase == TenantPhase::Orphaned
+                && let Err((_, rule)) =
+                    secret::project(context, around.wanted, tenant, around.ring, &seen).await
+            {
+                return Some(Reached::new(phase, rule, Some(injected)));
+            }
+            Some(Reached::new(phase, rule, Some(injected)))
+        }
+        leave::Step::Patch(fields, injected) => {
+            let reached = write(context, tenant, &seen, fields, injected.clone()).await;
+            Some(match reached.phase {
+                TenantPhase::Patched => Reached::new(TenantPhase::Unwiring, Rule::Unwired, reached.injected),
+                _ => Reached::new(TenantPhase::Orphaned, reached.rule, Some(injected)),
+            })
+        }
+        leave::Step::Restart(pods, injected) => {
+            let reached = restart(context, around.cluster, tenant, pods, injected).await;
+            Some(Reached { phase: TenantPhase::Unwiring, ..reached })
+        }
+    }
 }
 
 /// Takes `step`. No record in the answer means that the former one stands.
-async fn take(
-    context: &Context,
-    wanted: &Wanted,
-    tenant: &Tenant,
-    ring: &Keyring,
-    seen: Seen,
-    step: Step,
-) -> Reached {
+async fn take(context: &Context, around: &Around<'_>, tenant: &Tenant, seen: Seen, step: Step) -> Reached {
+    let Around { cluster, wanted, ring, .. } = *around;
     // the Secret comes first and is repaired in every phase: a pod without it cannot start
     let needs_secret = !matches!(step, Step::Hold(TenantPhase::Pending | TenantPhase::Conflict, ..));
     if needs_secret && let Err((phase, rule)) = secret::project(context, wanted, tenant, ring, &seen).await {
         let injected = match step {
             Step::Hold(_, _, injected) => injected,
-            Step::ProveAndPatch(..) => None,
+            Step::ProveAndTell(..) | Step::ProveAndPatch(..) => None,
             Step::ProveAndRestart(_, injected) | Step::Verify(_, injected) => Some(injected),
         };
-        return (phase, rule, injected);
+        return Reached::new(phase, rule, injected);
     }
     match step {
-        Step::Hold(phase, rule, injected) => (phase, rule, injected),
+        Step::Hold(phase, rule, injected) => Reached::new(phase, rule, injected),
+        Step::ProveAndTell(rule, _) => {
+            let rule = proved(context, wanted, tenant).await.err().unwrap_or(rule);
+            Reached::new(TenantPhase::Prepared, rule, None)
+        }
         Step::ProveAndPatch(fields, injected) => match proved(context, wanted, tenant).await {
-            Err(rule) => (TenantPhase::Prepared, rule, None),
-            Ok(()) => write(context, tenant, &seen, fields, injected).await,
+            Err(rule) => Reached::new(TenantPhase::Prepared, rule, None),
+            Ok(()) => {
+                if !seen.pods.is_empty() {
+                    // the MinIO Operator may roll the pods as soon as it sees the mount, before they are deleted together
+                    announce(context, cluster, tenant, "its key service is set now, which restarts its pods")
+                        .await;
+                }
+                write(context, tenant, &seen, fields, injected).await
+            }
         },
         Step::ProveAndRestart(pods, injected) => match proved(context, wanted, tenant).await {
-            Err(rule) => (TenantPhase::Patched, rule, Some(injected)),
-            Ok(()) => restart(context, tenant, pods, injected).await,
+            Err(rule) => Reached::new(TenantPhase::Patched, rule, Some(injected)),
+            Ok(()) => restart(context, cluster, tenant, pods, injected).await,
         },
         Step::Verify(pods, injected) => verify(&seen, &pods, injected).await,
     }
@@ -190,21 +371,37 @@ async fn write(
             let patched_at = plan::patched_at(&patched).or_else(|| Some(Time(context.now())));
             tracing::info!(tenant = tenant.name, namespace = tenant.namespace, "patched the Tenant");
             let injected = Injected { patched_at, ..injected };
-            (TenantPhase::Patched, Rule::WaitingForTemplate { stateful_set: None }, Some(injected))
+            let rule = Rule::WaitingForTemplate { stateful_set: None };
+            Reached::new(TenantPhase::Patched, rule, Some(injected))
         }
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            (TenantPhase::Prepared, Rule::TenantChanged, None)
+            Reached::new(TenantPhase::Prepared, Rule::TenantChanged, None)
         }
         Err(error) => {
             let rule = Rule::ApiRefused { step: "patch the Tenant".into(), problem: error.to_string() };
-            (TenantPhase::Prepared, rule, None)
+            Reached::new(TenantPhase::Prepared, rule, None)
         }
     }
 }
 
+/// Tells about an outage before it happens, so that whoever sees it finds its reason.
+async fn announce(context: &Context, cluster: &KesCluster, tenant: &Tenant, what: &str) {
+    let Tenant { namespace, name, .. } = tenant;
+    let note = format!("{namespace}/{name}: {what}; S3 requests fail for some seconds");
+    let news = News { kind: EventType::Normal, action: "WireTenant", reason: "TenantRestart".into(), note };
+    context.tell(cluster, news).await;
+}
+
 /// Deletes all stale pods together: MinIO's servers wait for peers with the same environment, so one by one is the
 /// longer outage.
-async fn restart(context: &Context, tenant: &Tenant, pods: Vec<PodId>, injected: Injected) -> Reached {
+async fn restart(
+    context: &Context,
+    cluster: &KesCluster,
+    tenant: &Tenant,
+    pods: Vec<PodId>,
+    injected: Injected,
+) -> Reached {
+    announce(context, cluster, tenant, "its pods are deleted together now").await;
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &tenant.namespace);
     let deletions = pods.iter().map(|PodId { name, uid }| {
         let only_this = Preconditions { uid: Some(uid.clone()), resource_version: None };
@@ -220,7 +417,7 @@ async fn restart(context: &Context, tenant: &Tenant, pods: Vec<PodId>, injected:
             Err(error) => {
                 let rule =
                     Rule::ApiRefused { step: "delete the tenant's pods".into(), problem: error.to_string() };
-                return (TenantPhase::Patched, rule, Some(injected));
+                return Reached::new(TenantPhase::Patched, rule, Some(injected));
             }
         }
     }
@@ -230,7 +427,7 @@ async fn restart(context: &Context, tenant: &Tenant, pods: Vec<PodId>, injected:
         pods = pods.len(),
         "deleted the pods together"
     );
-    (TenantPhase::Restarting, Rule::PodsDeleted { pods: pods.len() }, Some(injected))
+    Reached::new(TenantPhase::Restarting, Rule::PodsDeleted { pods: pods.len() }, Some(injected))
 }
 
 async fn verify(seen: &Seen, pods: &[Pod], injected: Injected) -> Reached {
@@ -244,10 +441,11 @@ async fn verify(seen: &Seen, pods: &[Pod], injected: Injected) -> Reached {
         problem.map(|problem| Rule::WaitingForHealth { pod: pod.name_any(), problem })
     });
     match futures::future::join_all(checks).await.into_iter().flatten().next() {
-        Some(rule) => (TenantPhase::Restarting, rule, Some(injected)),
+        Some(rule) => Reached::new(TenantPhase::Restarting, rule, Some(injected)),
         None => {
-            let injected = Injected { restarted: true, ..injected };
-            (TenantPhase::Verified, Rule::Verified { pods: pods.len() }, Some(injected))
+            // an approval is spent with the restart that it was given for
+            let injected = Injected { restarted: true, approved: false, ..injected };
+            Reached::new(TenantPhase::Verified, Rule::Verified { pods: pods.len() }, Some(injected))
         }
     }
 }
@@ -266,7 +464,7 @@ fn status(
     tenant: &Tenant,
     before: Option<&TenantStatus>,
     uid: Option<String>,
-    (phase, rule, injected): Reached,
+    Reached { phase, rule, injected, snippet }: Reached,
     now: jiff::Timestamp,
 ) -> TenantStatus {
     let since =
@@ -280,5 +478,6 @@ fn status(
         since,
         uid,
         injected,
+        snippet,
     }
 }

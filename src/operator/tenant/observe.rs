@@ -1,15 +1,22 @@
 //! observe: reads a Tenant and what belongs to it. Judges nothing.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{Pod, Secret},
+    core::v1::{Namespace, Pod, Secret},
 };
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
 };
 
-use crate::operator::cluster::keyring;
+use crate::operator::{
+    Context,
+    cluster::{keyring, validate::Selection},
+    names,
+    requests::TenantRef,
+};
 
 /// Group and version of the Tenant.
 pub(crate) const API_VERSION: &str = "minio.min.io/v2";
@@ -22,12 +29,24 @@ pub(crate) struct Seen {
     /// Whether the API server knows Tenants at all.
     pub(crate) installed: bool,
     pub(crate) tenant: Option<DynamicObject>,
+    pub(crate) consent: Consent,
     /// Text of its configuration Secret.
     pub(crate) config_env: Option<String>,
     /// The copy of the client certificate.
     pub(crate) secret: Option<Secret>,
     pub(crate) stateful_sets: Vec<StatefulSet>,
     pub(crate) pods: Vec<Pod>,
+}
+
+/// Whether somebody who may write in the Tenant's namespace has agreed. Who writes a `KesCluster` need have no right there,
+/// and the operator has it everywhere.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Consent {
+    /// The Tenant is in the `KesCluster`'s own namespace, or it or its namespace says so.
+    #[default]
+    Given,
+    /// Nobody has allowed it to KesClusters of this namespace.
+    Missing { from: String },
 }
 
 /// The Tenant as untyped JSON: fields that we do not know must survive.
@@ -40,7 +59,7 @@ pub(crate) fn api(client: &Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &resource())
 }
 
-/// Reads all of it.
+/// Reads all of it, for a `KesCluster` of the namespace `from`.
 ///
 /// # Errors
 /// When the API server refuses or does not answer.
@@ -49,8 +68,9 @@ pub(crate) async fn observe(
     namespace: &str,
     name: &str,
     secret_name: &str,
+    from: &str,
 ) -> Result<Seen, kube::Error> {
-    let Some(tenant) = api(client, namespace).get_opt(name).await? else {
+    let Some(tenant) = find(client, namespace, name).await? else {
         return Ok(Seen { installed: is_installed(client).await?, ..Seen::default() });
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
@@ -58,7 +78,7 @@ pub(crate) async fn observe(
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let of_tenant = ListParams::default().labels(&format!("{TENANT_LABEL}={name}"));
     let configuration = tenant.data["spec"]["configuration"]["name"].as_str().filter(|name| !name.is_empty());
-    let (secret, configuration, stateful_sets, pods) = tokio::join!(
+    let (secret, configuration, stateful_sets, pods, consent) = tokio::join!(
         secrets.get_opt(secret_name),
         async {
             match configuration {
@@ -68,6 +88,7 @@ pub(crate) async fn observe(
         },
         stateful_sets.list(&of_tenant),
         pods.list(&of_tenant),
+        consent(client, &tenant, from),
     );
     let config_env = configuration?.and_then(|secret| {
         let bytes = keyring::bytes(&secret, CONFIGURATION).ok()?;
@@ -79,8 +100,79 @@ pub(crate) async fn observe(
         secret: secret?,
         stateful_sets: stateful_sets?.items,
         pods: pods?.items,
+        consent: consent?,
         tenant: Some(tenant),
     })
+}
+
+/// Asks the Tenant, and then its Namespace.
+async fn consent(client: &Client, tenant: &DynamicObject, from: &str) -> Result<Consent, kube::Error> {
+    let namespace = tenant.namespace().unwrap_or_default();
+    if namespace == from || allows(tenant.annotations(), from) {
+        return Ok(Consent::Given);
+    }
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let found = match namespaces.get_metadata_opt(&namespace).await {
+        // who may not look finds no consent
+        Err(kube::Error::Api(status)) if status.code == 403 => None,
+        answer => answer?,
+    };
+    match found {
+        Some(found) if allows(found.annotations(), from) => Ok(Consent::Given),
+        _ => Ok(Consent::Missing { from: from.into() }),
+    }
+}
+
+/// Whether these annotations allow KesClusters of the namespace `from`.
+fn allows(annotations: &BTreeMap<String, String>, from: &str) -> bool {
+    let listed = annotations.get(names::ALLOW_FROM).map(String::as_str).unwrap_or_default();
+    listed.split(',').map(str::trim).any(|item| item == "*" || (!item.is_empty() && item == from))
+}
+
+/// The Tenant, if there is one and Tenants are known at all.
+pub(crate) async fn find(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<DynamicObject>, kube::Error> {
+    match api(client, namespace).get(name).await {
+        Ok(tenant) => Ok(Some(tenant)),
+        // also the answer of an API server that serves no Tenants
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tenants with the labels of `selection`, in its namespaces, else in all that the operator serves.
+///
+/// # Errors
+/// When the API server refuses or does not answer. Where Tenants are unknown there are none.
+pub(crate) async fn select(context: &Context, selection: &Selection) -> Result<Vec<TenantRef>, kube::Error> {
+    let client = &context.client;
+    let namespaces: &[String] =
+        if selection.namespaces.is_empty() { &context.namespaces } else { &selection.namespaces };
+    let resource = resource();
+    let apis: Vec<Api<DynamicObject>> = if namespaces.is_empty() {
+        vec![Api::all_with(client.clone(), &resource)]
+    } else {
+        namespaces.iter().map(|namespace| api(client, namespace)).collect()
+    };
+    let which = ListParams::default().labels(&selection.labels);
+    let mut found = Vec::new();
+    for api in apis {
+        match api.list_metadata(&which).await {
+            Ok(tenants) => found.extend(
+                tenants
+                    .items
+                    .iter()
+                    .map(|tenant| (tenant.namespace().unwrap_or_default(), tenant.name_any())),
+            ),
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Whether the API server serves Tenants.
@@ -89,5 +181,30 @@ pub(crate) async fn is_installed(client: &Client) -> Result<bool, kube::Error> {
         Ok(found) => Ok(found.resources.iter().any(|resource| resource.name == "tenants")),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consent_names_namespaces_and_nothing_counts_that_only_looks_like_one() {
+        for (text, allowed) in [
+            ("keys", true),
+            ("*", true),
+            ("other, keys", true),
+            ("keys2", false),
+            ("", false),
+            (",", false),
+            ("key*", false),
+            ("keys other", false),
+        ] {
+            let annotations = BTreeMap::from([(names::ALLOW_FROM.to_owned(), text.to_owned())]);
+            assert_eq!(allows(&annotations, "keys"), allowed, "{text:?}");
+        }
+        assert!(!allows(&BTreeMap::new(), "keys"));
+        let blank = BTreeMap::from([(names::ALLOW_FROM.to_owned(), " , ".to_owned())]);
+        assert!(!allows(&blank, ""));
     }
 }

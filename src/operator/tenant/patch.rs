@@ -68,6 +68,7 @@ pub(crate) fn change(
         path,
         patched_at: None,
         restarted: false,
+        approved: false,
         repeats: 0,
     };
     let ours = variables(&injected);
@@ -78,7 +79,8 @@ pub(crate) fn change(
 
 /// The variables that stand for `injected`, in the order that they are written.
 pub(crate) fn variables(injected: &Injected) -> Vec<(&'static str, String)> {
-    let Injected { endpoint, key_name, mount, path, patched_at: _, restarted: _, repeats: _ } = injected;
+    let Injected { endpoint, key_name, mount, path, patched_at: _, restarted: _, approved: _, repeats: _ } =
+        injected;
     let (certificate, key, authority) = match mount {
         MountKind::ClientCertSecrets => {
             let index = path.rsplit_once('-').map_or("0", |(_, index)| index);
@@ -99,6 +101,76 @@ pub(crate) fn variables(injected: &Injected) -> Vec<(&'static str, String)> {
         (KEY_FILE, key),
         (CAPATH, authority),
     ]
+}
+
+/// What has to be written so that nothing of ours is left.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Removal {
+    /// Nothing is there, except a slot in a list that cannot go because others stand behind it.
+    Nothing { keeps_slot: bool },
+    /// These fields of `spec`, whole.
+    Write { fields: Map<String, Value>, keeps_slot: bool },
+}
+
+/// Computes the removal of what was `injected` into `tenant`. Only what has our name and our value goes.
+pub(crate) fn removal(tenant: &Value, secret: &str, injected: &Injected) -> Removal {
+    let spec = &tenant["spec"];
+    let mut fields = Map::new();
+    let ours = variables(injected);
+    let env = list(spec, "env");
+    let is_ours = |entry: &&Value| {
+        ours.iter().any(|(name, value)| entry["name"] == *name && entry["value"] == value.as_str())
+    };
+    if env.iter().any(|entry| is_ours(&entry)) {
+        let rest: Vec<_> = env.iter().filter(|entry| !is_ours(entry)).cloned().collect();
+        fields.insert("env".into(), rest.into());
+    }
+    let slots = list(spec, "externalClientCertSecrets");
+    let slot = slots.iter().position(|entry| entry["name"] == secret);
+    // positions are paths inside MinIO: whoever stands behind us must not move
+    let keeps_slot = slot.is_some_and(|slot| slot + 1 != slots.len());
+    if let Some(slot) = slot
+        && !keeps_slot
+    {
+        fields.insert("externalClientCertSecrets".into(), slots[..slot].to_vec().into());
+    }
+    let volumes = list(spec, "additionalVolumes");
+    let is_our_volume =
+        |volume: &&Value| volume["name"] == VOLUME && volume["secret"]["secretName"] == secret;
+    if volumes.iter().any(|volume| is_our_volume(&volume)) {
+        let without = |field: &str| -> Vec<Value> {
+            list(spec, field).iter().filter(|entry| entry["name"] != VOLUME).cloned().collect()
+        };
+        fields.insert("additionalVolumes".into(), without("additionalVolumes").into());
+        fields.insert("additionalVolumeMounts".into(), without("additionalVolumeMounts").into());
+    }
+    if fields.is_empty() { Removal::Nothing { keeps_slot } } else { Removal::Write { fields, keeps_slot } }
+}
+
+/// Whether the user had MinIO encrypt every object, with which it does not start without a key service.
+pub(crate) fn encrypts_everything(tenant: &Value, config_env: Option<&str>) -> bool {
+    let in_spec = list(&tenant["spec"], "env")
+        .iter()
+        .any(|entry| entry["name"] == ALLOWED[0] && entry["value"].as_str().is_some_and(is_on));
+    in_spec || exported(config_env).any(|(name, value)| name == ALLOWED[0] && is_on(value))
+}
+
+fn is_on(value: &str) -> bool {
+    ["on", "true", "1", "enabled"].contains(&value.to_ascii_lowercase().as_str())
+}
+
+/// What has to be in the Tenant, as YAML that a person can put where the Tenant comes from: `fields` of its spec, cut down
+/// to what is ours.
+pub(crate) fn snippet(tenant: &Value, fields: &Map<String, Value>) -> String {
+    let spec = &tenant["spec"];
+    let mut ours = Map::new();
+    for (field, value) in fields {
+        let there = list(spec, field);
+        let added = value.as_array().into_iter().flatten().filter(|entry| !there.contains(entry)).cloned();
+        ours.insert(field.clone(), added.collect::<Vec<_>>().into());
+    }
+    let document = json!({"spec": ours});
+    serde_saphyr::to_string(&document).unwrap_or_else(|_| document.to_string())
 }
 
 /// Where our entry is already, it stays; else what the spec says.
@@ -238,13 +310,7 @@ fn environment(
 
 /// The configuration Secret wins over `spec.env` inside MinIO, so what it says must not differ.
 fn shadowed(config_env: Option<&str>, ours: &[(&'static str, String)]) -> Result<(), Rule> {
-    for line in config_env.unwrap_or_default().lines() {
-        let Some((name, value)) = line.trim().strip_prefix("export ").and_then(|line| line.split_once('='))
-        else {
-            continue;
-        };
-        let name = name.trim();
-        let value = value.trim().trim_matches(['"', '\'']);
+    for (name, value) in exported(config_env) {
         let same = ours.iter().any(|(known, wanted)| *known == name && wanted == value);
         if name.starts_with("MINIO_KMS_") && !ALLOWED.contains(&name) && !same {
             return Err(Rule::ForeignKms {
@@ -254,6 +320,14 @@ fn shadowed(config_env: Option<&str>, ours: &[(&'static str, String)]) -> Result
         }
     }
     Ok(())
+}
+
+/// The variables that a configuration Secret sets: lines that begin with `export `.
+fn exported(config_env: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
+    config_env.unwrap_or_default().lines().filter_map(|line| {
+        let (name, value) = line.trim().strip_prefix("export ")?.split_once('=')?;
+        Some((name.trim(), value.trim().trim_matches(['"', '\''])))
+    })
 }
 
 fn list<'a>(spec: &'a Value, field: &str) -> &'a [Value] {

@@ -12,13 +12,13 @@ use kube::ResourceExt;
 use serde_json::{Map, Value};
 
 use super::{
-    observe::Seen,
+    observe::{Consent, Seen},
     patch::{self, Change, Wish},
     rule::Rule,
 };
 use crate::{
     api::DEFAULT_ENCLAVE,
-    crd::{Injected, RestartPolicy, TenantPhase, TenantStatus},
+    crd::{Injected, Mode, RestartPolicy, TenantPhase, TenantStatus},
     operator::{cluster::plan::is_ready, names},
 };
 
@@ -27,6 +27,8 @@ use crate::{
 pub(crate) enum Step {
     /// Nothing now.
     Hold(TenantPhase, Rule, Option<Injected>),
+    /// Prove the key service, and say that it is somebody else's turn: these fields of `spec` are missing.
+    ProveAndTell(Rule, Map<String, Value>),
     /// Prove the key service, then write these fields of `spec`.
     ProveAndPatch(Map<String, Value>, Injected),
     /// Prove the key service once more, then delete these pods together.
@@ -40,6 +42,21 @@ pub(crate) enum Step {
 pub(crate) struct PodId {
     pub(crate) name: String,
     pub(crate) uid: String,
+}
+
+impl PodId {
+    pub(crate) fn of(pod: &Pod) -> Self {
+        Self { name: pod.name_any(), uid: pod.uid().unwrap_or_default() }
+    }
+}
+
+/// What the spec and its author say about a tenant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) restart: RestartPolicy,
+    pub(crate) mode: Mode,
+    /// A restart was approved just now.
+    pub(crate) approved: bool,
 }
 
 /// What must hold before anything is read about a tenant.
@@ -59,12 +76,12 @@ const DAY: i64 = 86_400;
 pub(crate) fn plan(
     seen: &Seen,
     wish: &Wish,
-    restart: RestartPolicy,
+    terms: Terms,
     before: Option<&TenantStatus>,
     serving: Result<(), String>,
     now: Timestamp,
 ) -> Step {
-    match decide(seen, wish, restart, before, serving, now) {
+    match decide(seen, wish, terms, before, serving, now) {
         Ok(step) => step,
         Err((phase, rule)) => Step::Hold(phase, rule, before.and_then(|before| before.injected.clone())),
     }
@@ -73,7 +90,7 @@ pub(crate) fn plan(
 fn decide(
     seen: &Seen,
     wish: &Wish,
-    restart: RestartPolicy,
+    terms: Terms,
     before: Option<&TenantStatus>,
     serving: Result<(), String>,
     now: Timestamp,
@@ -89,16 +106,28 @@ fn decide(
     // what was injected into a former Tenant of this name says nothing about this one
     let record =
         before.filter(|before| before.uid == tenant.metadata.uid).and_then(|before| before.injected.as_ref());
-    let change = patch::change(&tenant.data, seen.config_env.as_deref(), wish, record)
-        .map_err(|rule| (Conflict, rule))?;
-    let injected = match change {
+    let consent = consent(seen, tenant);
+    let change = patch::change(&tenant.data, seen.config_env.as_deref(), wish, record);
+    if record.is_none() && !matches!(change, Ok(Change::None(_))) {
+        // also before a conflict is told: what is in another namespace is nobody's business here
+        consent.clone().map_err(|rule| (Pending, rule))?;
+    }
+    let injected = match change.map_err(|rule| (Conflict, rule))? {
         Change::Write(fields, injected) => {
+            // taken back: what encrypts goes on as it is, since MinIO could not read without it
+            consent.map_err(|rule| (TenantPhase::Blocked, rule))?;
             serving.map_err(|why| (Pending, Rule::KeyServiceNotReady { why }))?;
-            if restart == RestartPolicy::Automatic {
-                some_but_not_all_down(&seen.pods).map_err(|rule| (Prepared, rule))?;
+            if terms.mode == Mode::Render {
+                return Ok(Step::ProveAndTell(Rule::RenderPending, fields));
             }
             let repeats = repeats(record, &injected, now).map_err(|rule| (TenantPhase::Blocked, rule))?;
-            return Ok(Step::ProveAndPatch(fields, Injected { repeats, ..injected }));
+            // the MinIO Operator begins to roll as soon as the mount is there, so the patch itself waits
+            if terms.restart == RestartPolicy::Manual && !terms.approved {
+                return Ok(Step::ProveAndTell(Rule::ApprovalPending { pods: seen.pods.len() }, fields));
+            }
+            some_but_not_all_down(&seen.pods).map_err(|rule| (Prepared, rule))?;
+            let approved = terms.restart == RestartPolicy::Manual;
+            return Ok(Step::ProveAndPatch(fields, Injected { repeats, approved, ..injected }));
         }
         Change::None(injected) => remembered(injected, record, tenant),
     };
@@ -121,7 +150,7 @@ fn decide(
         .filter(|pod| pod.metadata.deletion_timestamp.is_none() && is_stale(pod, &wish.secret, &injected))
         .collect();
     if !stale.is_empty() {
-        if restart == RestartPolicy::Manual {
+        if terms.restart == RestartPolicy::Manual && !terms.approved && !injected.approved {
             return hold(Patched, Rule::RestartPending { pods: stale.len() });
         }
         if let Err(rule) = some_but_not_all_down(stale.iter().copied()) {
@@ -130,11 +159,9 @@ fn decide(
         if let Err(why) = serving.clone() {
             return hold(Patched, Rule::KeyServiceNotReady { why });
         }
-        let pods = stale
-            .iter()
-            .map(|pod| PodId { name: pod.name_any(), uid: pod.uid().unwrap_or_default() })
-            .collect();
-        return Ok(Step::ProveAndRestart(pods, injected));
+        let approved = terms.restart == RestartPolicy::Manual;
+        let pods = stale.into_iter().map(PodId::of).collect();
+        return Ok(Step::ProveAndRestart(pods, Injected { approved, ..injected }));
     }
     let wanted = seen.stateful_sets.iter().map(replicas).sum();
     let ready = seen.pods.iter().filter(|pod| is_ready(pod)).count();
@@ -145,6 +172,16 @@ fn decide(
         return hold(Restarting, Rule::KeyServiceNotReady { why });
     }
     Ok(Step::Verify(seen.pods.clone(), injected))
+}
+
+fn consent(seen: &Seen, tenant: &kube::api::DynamicObject) -> Result<(), Rule> {
+    match &seen.consent {
+        Consent::Given => Ok(()),
+        Consent::Missing { from } => {
+            let namespace = tenant.metadata.namespace.clone().unwrap_or_default();
+            Err(Rule::NotAllowed { from: from.clone(), namespace })
+        }
+    }
 }
 
 /// How often these very entries were put back lately, this time included. A changed wish is a new beginning.
@@ -165,6 +202,7 @@ fn remembered(injected: Injected, record: Option<&Injected>, tenant: &kube::api:
         return Injected {
             patched_at: record.patched_at.clone(),
             restarted: record.restarted,
+            approved: record.approved,
             repeats: record.repeats,
             ..injected
         };
@@ -185,7 +223,7 @@ pub(crate) fn patched_at(
 }
 
 /// A node that is down makes a restart of the others an outage of unknown length. Where all are down nothing is lost.
-fn some_but_not_all_down<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Result<(), Rule> {
+pub(crate) fn some_but_not_all_down<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Result<(), Rule> {
     let (ready, down): (Vec<&Pod>, Vec<&Pod>) = pods.into_iter().partition(|pod| is_ready(pod));
     if ready.is_empty() || down.is_empty() {
         return Ok(());
@@ -196,18 +234,22 @@ fn some_but_not_all_down<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Result<
 /// Started before the patch, or without the mount. A pod of the same second counts as older: restarting it once
 /// more is cheaper than a MinIO that does not encrypt.
 fn is_stale(pod: &Pod, secret: &str, injected: &Injected) -> bool {
-    let created = pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |time| time.0);
-    let older =
-        injected.patched_at.as_ref().is_some_and(|patched| created.as_second() <= patched.0.as_second());
+    let older = is_older(pod, injected);
     let without = !pod.spec.as_ref().is_some_and(|spec| has(spec, secret));
     without || (older && !injected.restarted)
 }
 
-fn template_has(set: &StatefulSet, secret: &str) -> bool {
+/// Whether `pod` is not younger than the last patch, in the time of the API server.
+pub(crate) fn is_older(pod: &Pod, injected: &Injected) -> bool {
+    let created = pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |time| time.0);
+    injected.patched_at.as_ref().is_some_and(|patched| created.as_second() <= patched.0.as_second())
+}
+
+pub(crate) fn template_has(set: &StatefulSet, secret: &str) -> bool {
     set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).is_some_and(|spec| has(spec, secret))
 }
 
-fn has(spec: &PodSpec, secret: &str) -> bool {
+pub(crate) fn has(spec: &PodSpec, secret: &str) -> bool {
     spec.volumes.iter().flatten().any(|volume| volume_has(volume, secret))
 }
 
@@ -221,7 +263,7 @@ fn volume_has(volume: &Volume, secret: &str) -> bool {
     direct || projected
 }
 
-fn replicas(set: &StatefulSet) -> usize {
+pub(crate) fn replicas(set: &StatefulSet) -> usize {
     set.spec
         .as_ref()
         .and_then(|spec| spec.replicas)

@@ -7,6 +7,8 @@ use super::*;
 use crate::crd::Mount;
 
 const SECRET: &str = "kes-client-vault";
+const AUTOMATIC: Terms = Terms { restart: RestartPolicy::Automatic, mode: Mode::Patch, approved: false };
+const MANUAL: Terms = Terms { restart: RestartPolicy::Manual, ..AUTOMATIC };
 
 fn wish() -> Wish {
     Wish {
@@ -73,6 +75,7 @@ fn patched() -> (Seen, TenantStatus) {
         since: serde_json::from_value(json!("2026-11-23T10:00:30Z")).unwrap(),
         uid: Some("u".into()),
         injected: Some(injected),
+        snippet: None,
     };
     let seen = Seen { installed: true, tenant: Some(tenant(spec)), ..Seen::default() };
     (seen, before)
@@ -81,6 +84,7 @@ fn patched() -> (Seen, TenantStatus) {
 fn summary(step: &Step) -> String {
     match step {
         Step::Hold(phase, rule, _) => format!("{phase} {}", rule.reason()),
+        Step::ProveAndTell(rule, _) => format!("tell {}", rule.reason()),
         Step::ProveAndPatch(fields, _) => {
             format!("patch {}", fields.keys().cloned().collect::<Vec<_>>().join(","))
         }
@@ -96,7 +100,7 @@ fn now() -> Timestamp {
 }
 
 fn next(seen: &Seen, before: Option<&TenantStatus>) -> String {
-    summary(&plan(seen, &wish(), RestartPolicy::Automatic, before, Ok(()), now()))
+    summary(&plan(seen, &wish(), AUTOMATIC, before, Ok(()), now()))
 }
 
 #[test]
@@ -116,7 +120,7 @@ fn nothing_is_done_before_the_tenant_is_there() {
 fn a_tenant_is_patched_once_and_only_while_the_key_service_serves() {
     let mut seen = Seen { installed: true, tenant: Some(tenant(json!({}))), ..Seen::default() };
     assert_eq!(next(&seen, None), "patch env,externalClientCertSecrets");
-    let away = plan(&seen, &wish(), RestartPolicy::Automatic, None, Err("away".into()), now());
+    let away = plan(&seen, &wish(), AUTOMATIC, None, Err("away".into()), now());
     assert_eq!(summary(&away), "Pending KeyServiceNotReady");
     seen.pods = vec![pod(0, false, 0, true), pod(1, false, 0, false)];
     assert_eq!(next(&seen, None), "Prepared TenantNotReady");
@@ -143,9 +147,9 @@ fn pods_are_restarted_together_once_the_template_is_there() {
     assert_eq!(next(&seen, Some(&before)), "Patched WaitingForTemplate");
     seen.stateful_sets = vec![set(true, 2)];
     assert_eq!(next(&seen, Some(&before)), "restart p0,p1");
-    let manual = plan(&seen, &wish(), RestartPolicy::Manual, Some(&before), Ok(()), now());
+    let manual = plan(&seen, &wish(), MANUAL, Some(&before), Ok(()), now());
     assert_eq!(summary(&manual), "Patched RestartPending");
-    let away = plan(&seen, &wish(), RestartPolicy::Automatic, Some(&before), Err("away".into()), now());
+    let away = plan(&seen, &wish(), AUTOMATIC, Some(&before), Err("away".into()), now());
     assert_eq!(summary(&away), "Patched KeyServiceNotReady");
 
     // the rolling update was faster with one of them
@@ -207,8 +211,7 @@ fn who_keeps_removing_the_wiring_is_not_fought_for_ever() {
     before.injected.as_mut().unwrap().restarted = true;
     seen.tenant = Some(tenant(json!({"env": [{"name": "A", "value": "1"}]})));
     for repeats in 1..=MOST_REPEATS {
-        let Step::ProveAndPatch(_, injected) =
-            plan(&seen, &wish(), RestartPolicy::Automatic, Some(&before), Ok(()), now())
+        let Step::ProveAndPatch(_, injected) = plan(&seen, &wish(), AUTOMATIC, Some(&before), Ok(()), now())
         else {
             panic!()
         };
@@ -218,7 +221,7 @@ fn who_keeps_removing_the_wiring_is_not_fought_for_ever() {
     assert_eq!(next(&seen, Some(&before)), "Blocked ManagedElsewhere");
     // another wish is no repetition
     let other = Wish { key_name: "second".into(), ..wish() };
-    let step = plan(&seen, &other, RestartPolicy::Automatic, Some(&before), Ok(()), now());
+    let step = plan(&seen, &other, AUTOMATIC, Some(&before), Ok(()), now());
     assert_eq!(summary(&step), "patch env,externalClientCertSecrets");
     before.injected.as_mut().unwrap().patched_at =
         serde_json::from_value(json!("2026-11-20T10:00:00Z")).unwrap();
@@ -230,6 +233,66 @@ fn nothing_is_verified_while_the_key_service_is_away() {
     let (mut seen, before) = patched();
     seen.stateful_sets = vec![set(true, 1)];
     seen.pods = vec![pod(0, true, 40, true)];
-    let away = plan(&seen, &wish(), RestartPolicy::Automatic, Some(&before), Err("away".into()), now());
+    let away = plan(&seen, &wish(), AUTOMATIC, Some(&before), Err("away".into()), now());
     assert_eq!(summary(&away), "Restarting KeyServiceNotReady");
+}
+
+#[test]
+fn with_a_manual_restart_nothing_is_patched_before_it_is_approved() {
+    let seen = Seen { installed: true, tenant: Some(tenant(json!({}))), ..Seen::default() };
+    assert_eq!(summary(&plan(&seen, &wish(), MANUAL, None, Ok(()), now())), "tell ApprovalPending");
+    let approved = Terms { approved: true, ..MANUAL };
+    let Step::ProveAndPatch(_, injected) = plan(&seen, &wish(), approved, None, Ok(()), now()) else {
+        panic!()
+    };
+    assert!(injected.approved, "the approval counts for the restart that follows");
+
+    let (mut seen, mut before) = patched();
+    seen.stateful_sets = vec![set(true, 1)];
+    seen.pods = vec![pod(0, false, 0, true)];
+    before.injected.as_mut().unwrap().approved = true;
+    assert_eq!(summary(&plan(&seen, &wish(), MANUAL, Some(&before), Ok(()), now())), "restart p0");
+}
+
+#[test]
+fn in_mode_render_the_tenant_is_told_about_and_verified_but_never_patched() {
+    let render = Terms { mode: Mode::Render, ..AUTOMATIC };
+    let bare = Seen { installed: true, tenant: Some(tenant(json!({}))), ..Seen::default() };
+    assert_eq!(summary(&plan(&bare, &wish(), render, None, Ok(()), now())), "tell RenderPending");
+    // as soon as somebody else put the entries there, it goes on as usual
+    let (mut seen, before) = patched();
+    seen.stateful_sets = vec![set(true, 1)];
+    seen.pods = vec![pod(0, false, 0, true)];
+    assert_eq!(summary(&plan(&seen, &wish(), render, Some(&before), Ok(()), now())), "restart p0");
+    seen.pods = vec![pod(0, true, 40, true)];
+    assert_eq!(summary(&plan(&seen, &wish(), render, Some(&before), Ok(()), now())), "verify 1");
+}
+
+#[test]
+fn without_consent_nothing_begins_and_what_is_wired_goes_on_unchanged() {
+    let missing = || Consent::Missing { from: "keys".into() };
+    let bare =
+        |spec| Seen { installed: true, tenant: Some(tenant(spec)), consent: missing(), ..Seen::default() };
+    let refused = |step: &Step, phase| {
+        matches!(step, Step::Hold(found, Rule::NotAllowed { from, namespace }, _)
+            if *found == phase && from == "keys" && namespace == "tenant-lite")
+    };
+    let fresh = bare(json!({}));
+    let step = plan(&fresh, &wish(), AUTOMATIC, None, Ok(()), Timestamp::now());
+    assert!(refused(&step, TenantPhase::Pending), "{step:?}");
+    // not even what else is configured there is told
+    let foreign = bare(json!({"env": [{"name": "MINIO_KMS_SECRET_KEY", "value": "x"}]}));
+    let step = plan(&foreign, &wish(), AUTOMATIC, None, Ok(()), Timestamp::now());
+    assert!(refused(&step, TenantPhase::Pending), "{step:?}");
+
+    let (seen, before) = patched();
+    let wired = Seen { consent: missing(), ..seen };
+    let same = plan(&wired, &wish(), AUTOMATIC, Some(&before), Ok(()), Timestamp::now());
+    assert!(!refused(&same, TenantPhase::Blocked), "{same:?}");
+    // without a record, as after a KesCluster was made anew, there is nothing to write either
+    let adopted = plan(&wired, &wish(), AUTOMATIC, None, Ok(()), Timestamp::now());
+    assert!(!refused(&adopted, TenantPhase::Pending), "{adopted:?}");
+    let other = Wish { key_name: "another".into(), ..wish() };
+    let step = plan(&wired, &other, AUTOMATIC, Some(&before), Ok(()), Timestamp::now());
+    assert!(refused(&step, TenantPhase::Blocked), "{step:?}");
 }

@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use crate::operator::{
+    names::ALLOW_FROM,
+    requests::{APPROVE_RESTART, UNWIRE},
+};
+
 /// Why the wiring is where it is. The name becomes `reason`, the sentence `message`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Rule {
@@ -11,6 +16,8 @@ pub(crate) enum Rule {
     TenantMissing,
     /// The Tenant is being deleted.
     TenantDeleting,
+    /// Nobody in the Tenant's namespace has agreed to it.
+    NotAllowed { from: String, namespace: String },
     /// The key service does not serve yet.
     KeyServiceNotReady { why: String },
     /// MinIO cannot choose an enclave.
@@ -41,8 +48,24 @@ pub(crate) enum Rule {
     ApiRefused { step: String, problem: String },
     /// The MinIO Operator has to change its StatefulSets.
     WaitingForTemplate { stateful_set: Option<String> },
-    /// A person restarts the pods.
+    /// A person approves the restart of the pods.
     RestartPending { pods: usize },
+    /// A person approves the patch, and the restart that it brings.
+    ApprovalPending { pods: usize },
+    /// Somebody else changes the Tenant.
+    RenderPending,
+    /// The `KesCluster` is being deleted.
+    ClusterDeleting,
+    /// The spec no longer asks for it, and it is wired.
+    LeftWired,
+    /// The wiring is gone from the Tenant, but pods run with it.
+    PodsStillUse,
+    /// MinIO would not start without a key service.
+    AutoEncryptionOn,
+    /// The wiring was taken out.
+    Unwired,
+    /// The MinIO Operator has to take the certificate out of its StatefulSets.
+    WaitingForRemoval { stateful_set: String },
     /// All pods were deleted together.
     PodsDeleted { pods: usize },
     /// Pods are starting.
@@ -60,6 +83,7 @@ impl Rule {
             Self::TenantApiMissing => "TenantApiMissing",
             Self::TenantMissing => "TenantMissing",
             Self::TenantDeleting => "TenantDeleting",
+            Self::NotAllowed { .. } => "NotAllowed",
             Self::KeyServiceNotReady { .. } => "KeyServiceNotReady",
             Self::EnclaveUnsupported { .. } => "EnclaveUnsupported",
             Self::CertificateLost { .. } => "CertificateLost",
@@ -76,6 +100,14 @@ impl Rule {
             Self::ApiRefused { .. } => "ApiRefused",
             Self::WaitingForTemplate { .. } => "WaitingForTemplate",
             Self::RestartPending { .. } => "RestartPending",
+            Self::ApprovalPending { .. } => "ApprovalPending",
+            Self::RenderPending => "RenderPending",
+            Self::ClusterDeleting => "ClusterDeleting",
+            Self::LeftWired => "LeftWired",
+            Self::PodsStillUse => "PodsStillUse",
+            Self::AutoEncryptionOn => "AutoEncryptionOn",
+            Self::Unwired => "Unwired",
+            Self::WaitingForRemoval { .. } => "WaitingForRemoval",
             Self::PodsDeleted { .. } => "PodsDeleted",
             Self::WaitingForPods { .. } => "WaitingForPods",
             Self::WaitingForHealth { .. } => "WaitingForHealth",
@@ -93,6 +125,12 @@ impl fmt::Display for Rule {
             ),
             Self::TenantMissing => f.write_str("there is no such Tenant; it is wired once it appears"),
             Self::TenantDeleting => f.write_str("the Tenant is being deleted; nothing is done to it"),
+            Self::NotAllowed { from, namespace } => write!(
+                f,
+                "a KesCluster of namespace {from} may have no Tenant of namespace {namespace} patched and restarted before \
+                 somebody there has agreed; whoever may: 'kubectl annotate namespace {namespace} {ALLOW_FROM}={from}', or \
+                 the same annotation on the Tenant"
+            ),
             Self::KeyServiceNotReady { why } => write!(f, "the key service does not serve yet: {why}"),
             Self::EnclaveUnsupported { enclave } => write!(
                 f,
@@ -138,9 +176,8 @@ impl fmt::Display for Rule {
                 f,
                 "the wiring was put back {repeats} times within a day and removed each time, so something applies this \
                  Tenant from elsewhere. It is not patched again until a day has passed, because each time restarts MinIO; \
-                 MinIO's next start would be without its keys. Put the entries into that source: the MINIO_KMS_KES_ \
-                 variables in spec.env, and Secret kes-client-<cluster> in spec.externalClientCertSecrets with type \
-                 cert-manager.io/v1"
+                 MinIO's next start would be without its keys. Put what status.tenants[].snippet shows into that source, and \
+                 set the tenant's mode to Render"
             ),
             Self::ApiRefused { step, problem } => write!(f, "failed to {step}: {problem}; it is tried again"),
             Self::WaitingForTemplate { stateful_set: None } => {
@@ -152,8 +189,38 @@ impl fmt::Display for Rule {
             ),
             Self::RestartPending { pods } => write!(
                 f,
-                "{pods} pods run without the key service and restartPolicy is Manual; delete them all together when some \
-                 seconds of outage suit you"
+                "{pods} pods run without the key service and restartPolicy is Manual; when some seconds of outage suit you, \
+                 approve the restart with the annotation {APPROVE_RESTART} on the KesCluster, or delete them all together"
+            ),
+            Self::ApprovalPending { pods } => write!(
+                f,
+                "everything is proved; the Tenant is patched and its {pods} pods are restarted together, which takes some \
+                 seconds of outage, when you approve it with the annotation {APPROVE_RESTART} on the KesCluster"
+            ),
+            Self::RenderPending => f.write_str(
+                "everything is proved, and mode is Render: put what snippet shows into the source that the Tenant comes from",
+            ),
+            Self::ClusterDeleting => {
+                f.write_str("the KesCluster is being deleted, so no further tenant is wired")
+            }
+            Self::LeftWired => write!(
+                f,
+                "the spec no longer asks for this tenant. Its wiring stays, since MinIO could not read what it encrypted; \
+                 name it again, or have the wiring taken out with the annotation {UNWIRE} on the KesCluster"
+            ),
+            Self::PodsStillUse => f.write_str(
+                "the wiring was taken out of the Tenant, but its pods still run with it, so their identity stays known; \
+                 delete them all together",
+            ),
+            Self::AutoEncryptionOn => f.write_str(
+                "the Tenant sets MINIO_KMS_AUTO_ENCRYPTION, with which MinIO does not start without a key service; remove \
+                 that variable first",
+            ),
+            Self::Unwired => f.write_str("the wiring was taken out of the Tenant"),
+            Self::WaitingForRemoval { stateful_set } => write!(
+                f,
+                "the wiring was taken out of the Tenant; waiting for the MinIO Operator to take the certificate out of \
+                 StatefulSet {stateful_set}"
             ),
             Self::PodsDeleted { pods } => {
                 write!(f, "{pods} pods were deleted together, so that all come back with the key service")

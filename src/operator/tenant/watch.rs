@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::observe;
-use crate::operator::{controller, metrics::Metrics};
+use crate::operator::{controller, metrics::Metrics, names};
 
 /// How often it is asked whether Tenants exist at all, and the pause after a broken watch.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// One item per Tenant whose spec changed, appeared or went. The MinIO Operator writes some statuses every five
-/// seconds (minio-wiring §9, pitfall 5), so a change without a new generation is none.
+/// One item per Tenant whose spec, labels or consent changed, appeared or went. The MinIO Operator writes some statuses
+/// every five seconds (minio-wiring §9, pitfall 5), so any other change is none.
 pub(crate) fn watch(
     client: Client,
     namespace: Option<String>,
@@ -54,7 +54,7 @@ async fn follow_once(client: &Client, namespace: Option<&str>, sender: &mpsc::Se
         // an operator for some namespaces may look at no others; Tenants elsewhere are seen when a pass looks
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
     };
-    let mut generations: HashMap<String, Option<i64>> = HashMap::new();
+    let mut last = HashMap::new();
     let stream = watcher(tenants, watcher::Config::default()).touched_objects();
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
@@ -66,9 +66,11 @@ async fn follow_once(client: &Client, namespace: Option<&str>, sender: &mpsc::Se
             }
         };
         let uid = tenant.uid().unwrap_or_default();
-        let generation = tenant.metadata.generation;
+        // what decides about it: the spec, labels that select it, and consent
+        let consent = tenant.annotations().get(names::ALLOW_FROM).cloned();
+        let state = (tenant.metadata.generation, tenant.labels().clone(), consent);
         let going = tenant.metadata.deletion_timestamp.is_some();
-        let known = generations.insert(uid, generation) == Some(generation);
+        let known = last.insert(uid, state.clone()) == Some(state);
         if !known || going {
             // one that is not taken yet says the same
             let _ = sender.try_send(());

@@ -11,9 +11,7 @@ use crate::crd::DeletionPolicy;
 /// without its admin, is worthless. The server's certificate can be made anew and always goes.
 pub(crate) fn secret(wanted: &Wanted, purpose: &Purpose, data: BTreeMap<String, ByteString>) -> Secret {
     let mut metadata = super::metadata(wanted, purpose.secret(&wanted.name), purpose.component());
-    if !is_owned(wanted, purpose) {
-        metadata.owner_references = None;
-    }
+    metadata.owner_references = is_owned(wanted, purpose).then(|| vec![wanted.owner.clone()]);
     Secret {
         metadata,
         type_: Some(if *purpose == Purpose::Seal { "Opaque" } else { "kubernetes.io/tls" }.into()),
@@ -24,8 +22,9 @@ pub(crate) fn secret(wanted: &Wanted, purpose: &Purpose, data: BTreeMap<String, 
 
 /// Whether it is deleted together with the `KesCluster`.
 pub(crate) fn is_owned(wanted: &Wanted, purpose: &Purpose) -> bool {
-    match wanted.deletion {
+    let goes = match wanted.deletion {
         DeletionPolicy::Delete => true,
         DeletionPolicy::Retain => purpose.is_replaceable(),
-    }
+    };
+    goes && !wanted.guarded
 }

@@ -9,8 +9,8 @@ use k8s_openapi::{
             Capabilities, ConfigMapProjection, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
             KeyToPath, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec,
             PodTemplateSpec, Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
-            SecretKeySelector, SecretProjection, SecurityContext, Volume, VolumeMount, VolumeProjection,
-            VolumeResourceRequirements,
+            SecretKeySelector, SecretProjection, SecurityContext, TopologySpreadConstraint, Volume,
+            VolumeMount, VolumeProjection, VolumeResourceRequirements,
         },
     },
     apimachinery::pkg::{
@@ -43,7 +43,7 @@ pub(super) fn stateful_set(wanted: &Wanted, config: &str, storage: &Storage) -> 
     StatefulSet {
         metadata: super::metadata(wanted, wanted.name.clone(), "server"),
         spec: Some(StatefulSetSpec {
-            replicas: Some(1),
+            replicas: Some(wanted.replicas),
             service_name: Some(names::headless_service(&wanted.name)),
             pod_management_policy: Some("Parallel".into()),
             selector: LabelSelector {
@@ -65,8 +65,15 @@ pub(super) fn stateful_set(wanted: &Wanted, config: &str, storage: &Storage) -> 
 }
 
 fn template(wanted: &Wanted, config: &str) -> PodTemplateSpec {
-    let PodOverrides { resources, node_selector, tolerations, annotations, priority_class_name } =
-        &wanted.pod;
+    let PodOverrides {
+        resources,
+        node_selector,
+        tolerations,
+        affinity,
+        topology_spread_constraints,
+        annotations,
+        priority_class_name,
+    } = &wanted.pod;
     let mut annotations = annotations.clone();
     annotations.insert(names::CONFIG_ANNOTATION.into(), names::digest(config.as_bytes())[..16].into());
     PodTemplateSpec {
@@ -81,6 +88,10 @@ fn template(wanted: &Wanted, config: &str) -> PodTemplateSpec {
             enable_service_links: Some(false),
             node_selector: (!node_selector.is_empty()).then(|| node_selector.clone()),
             tolerations: (!tolerations.is_empty()).then(|| tolerations.clone()),
+            affinity: affinity.clone(),
+            topology_spread_constraints: Some(
+                topology_spread_constraints.clone().unwrap_or_else(|| vec![spread(wanted)]),
+            ),
             priority_class_name: priority_class_name.clone(),
             termination_grace_period_seconds: Some(30),
             security_context: Some(PodSecurityContext {
@@ -99,6 +110,20 @@ fn template(wanted: &Wanted, config: &str) -> PodTemplateSpec {
             volumes: Some(vec![configuration(wanted)]),
             ..PodSpec::default()
         }),
+    }
+}
+
+/// Members on different nodes, as far as there are enough.
+fn spread(wanted: &Wanted) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: "kubernetes.io/hostname".into(),
+        when_unsatisfiable: "ScheduleAnyway".into(),
+        label_selector: Some(LabelSelector {
+            match_labels: Some(names::selector_labels(&wanted.name)),
+            match_expressions: None,
+        }),
+        ..TopologySpreadConstraint::default()
     }
 }
 

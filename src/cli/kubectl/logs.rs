@@ -1,0 +1,68 @@
+//! `kubectl kes logs`: what the key servers of a KesCluster log.
+
+use futures::{AsyncBufReadExt, StreamExt, stream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, LogParams},
+};
+
+use super::place::{Place, names};
+use crate::{
+    cli::{failure::Failure, kubernetes, terminal},
+    operator,
+};
+
+#[derive(clap::Args)]
+pub(super) struct Logs {
+    /// Go on with what is logged from now on, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+    /// Lines of each pod to begin with
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    tail: i64,
+    /// What the container before the present one logged
+    #[arg(short, long, conflicts_with = "follow")]
+    previous: bool,
+}
+
+impl Logs {
+    pub(super) async fn run(self, place: &Place) -> Result<String, Failure> {
+        let Self { follow, tail, previous } = self;
+        let (client, cluster) = place.find().await?;
+        let (namespace, name) = names(&cluster);
+        let pods: Api<Pod> = Api::namespaced(client, &namespace);
+        let which = ListParams::default().labels(&operator::pod_selector(&name));
+        let found = pods.list(&which).await;
+        let found = found.map_err(|error| kubernetes::failed("list the key service's pods", &error))?.items;
+        if found.is_empty() {
+            return Err(Failure::new(
+                format!("KesCluster {namespace}/{name} has no pods"),
+                "'kubectl kes status' shows what is waited for.",
+            ));
+        }
+        let several = found.len() > 1;
+        let params = LogParams { follow, previous, tail_lines: Some(tail), ..LogParams::default() };
+        let mut streams = Vec::new();
+        for pod in found.iter().map(ResourceExt::name_any) {
+            let step = format!("read the log of pod {pod}");
+            let lines = pods.log_stream(&pod, &params).await;
+            let lines = lines.map_err(|error| kubernetes::failed(&step, &error))?.lines();
+            let prefix = if several { format!("{pod} ") } else { String::new() };
+            streams.push(lines.map(move |line| line.map(|line| format!("{prefix}{line}\n"))).boxed());
+        }
+        let mut lines = stream::select_all(streams);
+        while let Some(line) = lines.next().await {
+            match line {
+                Ok(line) => terminal::write_bytes(line.as_bytes()),
+                Err(error) => {
+                    return Err(Failure::new(
+                        format!("the log broke off: {error}"),
+                        "Run the command again.",
+                    ));
+                }
+            }
+        }
+        Ok(String::new())
+    }
+}

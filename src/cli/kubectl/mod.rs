@@ -1,0 +1,170 @@
+//! `kubectl kes`: the same binary under the name `kubectl-kes`. It finds KesClusters as kubectl does, and brings its own
+//! way to the key service, so that no certificate has to be copied to anybody's machine.
+
+mod forward;
+mod logs;
+mod place;
+mod status;
+mod tenants;
+mod way;
+
+use std::ffi::OsStr;
+
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use self::place::Place;
+use super::{enclave, failure::Failure, identity, key, kubernetes, ls, policy, secret};
+use crate::{api::EnclaveName, crd::KesCluster};
+
+/// Names of the binary under which it is the plugin.
+const NAMES: [&str; 2] = ["kubectl-kes", "kubectl_kes"];
+
+/// Look after KesClusters and their keys.
+#[derive(clap::Parser)]
+#[command(
+    name = "kubectl-kes",
+    bin_name = "kubectl kes",
+    version = super::version(),
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  kubectl kes status -n keys
+  kubectl kes key create -n keys my-key
+  kubectl kes enclave ls -n keys --cluster vault"
+)]
+pub(super) struct KubectlKes {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Show a KesCluster on one screen: members, seal, certificate, tenants, last events
+    Status(status::Status),
+    /// Show its MinIO tenants, or what has to be in one
+    Tenants(tenants::Tenants),
+    /// Show what its key servers log
+    Logs(logs::Logs),
+    /// Stop the operator from changing anything about it; key servers go on
+    Pause,
+    /// Let the operator go on
+    Resume,
+    /// Create and see keys, and encrypt with them
+    Key(key::Key),
+    /// Keep small values, such as passwords and tokens
+    Secret(secret::Secret),
+    /// Create, assign and see policies
+    Policy(policy::Policy),
+    /// Create and see identities
+    Identity(identity::Args),
+    /// Create and see enclaves
+    #[command(subcommand)]
+    Enclave(enclave::Enclave),
+    /// List the names of keys, identities or policies
+    Ls(ls::Ls),
+}
+
+/// Whether the process was started as the plugin.
+pub(super) fn is_asked_for(program: Option<&OsStr>) -> bool {
+    let name = program.map(std::path::Path::new).and_then(|path| path.file_stem());
+    name.is_some_and(|name| NAMES.iter().any(|known| name == *known))
+}
+
+impl KubectlKes {
+    pub(super) fn run(self) -> Result<String, Failure> {
+        // the way to the key service is worked on beside the verb that uses it
+        super::multi_threaded()?.block_on(self.go())
+    }
+
+    async fn go(self) -> Result<String, Failure> {
+        let Self { place, verb } = self;
+        match verb {
+            Verb::Status(status) => status.run(&place).await,
+            Verb::Tenants(tenants) => tenants.run(&place).await,
+            Verb::Logs(logs) => logs.run(&place).await,
+            Verb::Pause => pause(&place, true).await,
+            Verb::Resume => pause(&place, false).await,
+            Verb::Key(key) => {
+                way::open(&place).await?;
+                key.run().await
+            }
+            Verb::Secret(secret) => {
+                way::open(&place).await?;
+                secret.run().await
+            }
+            Verb::Policy(policy) => {
+                way::open(&place).await?;
+                policy.run().await
+            }
+            Verb::Identity(identity) => {
+                way::open(&place).await?;
+                identity.run().await
+            }
+            Verb::Enclave(enclave) => {
+                way::open(&place).await?;
+                enclave.run().await
+            }
+            Verb::Ls(ls) => {
+                way::open(&place).await?;
+                ls.run().await
+            }
+        }
+    }
+}
+
+async fn pause(place: &Place, paused: bool) -> Result<String, Failure> {
+    let (client, cluster) = place.find().await?;
+    let (namespace, name) = place::names(&cluster);
+    let api: Api<KesCluster> = Api::namespaced(client, &namespace);
+    let patch = Patch::Merge(json!({"spec": {"paused": paused}}));
+    let step = if paused { "pause it" } else { "let it go on" };
+    let params = PatchParams { field_manager: Some("kubectl-kes".into()), ..PatchParams::default() };
+    api.patch(&name, &params, &patch).await.map_err(|error| kubernetes::failed(step, &error))?;
+    Ok(match (cluster.spec.paused, paused) {
+        (true, true) => format!("KesCluster {namespace}/{name} was paused already\n"),
+        (false, true) => format!(
+            "KesCluster {namespace}/{name} is paused: the operator changes nothing until 'kubectl kes resume'\n"
+        ),
+        (true, false) => format!("KesCluster {namespace}/{name} goes on\n"),
+        (false, false) => format!("KesCluster {namespace}/{name} was not paused\n"),
+    })
+}
+
+/// The enclaves of the spec, whose admins the operator keeps.
+fn enclaves(cluster: &KesCluster) -> impl Iterator<Item = EnclaveName> + '_ {
+    cluster.spec.enclaves.iter().filter_map(|enclave| EnclaveName::new(&enclave.name).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_binary_is_the_plugin_by_its_name() {
+        for (program, is) in [
+            ("/usr/local/bin/kubectl-kes", true),
+            ("kubectl-kes.exe", true),
+            ("kubectl_kes", true),
+            ("/usr/bin/kes", false),
+            ("", false),
+        ] {
+            assert_eq!(is_asked_for(Some(OsStr::new(program))), is, "{program}");
+        }
+        assert!(!is_asked_for(None));
+    }
+
+    #[test]
+    fn no_flag_of_the_plugin_hides_one_of_its_verbs() {
+        KubectlKes::command().debug_assert();
+    }
+}

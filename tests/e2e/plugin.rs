@@ -1,0 +1,140 @@
+//! What a person types at a terminal with a cluster behind it: `kubectl kes …`, and `kes operator diff`.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kes::crd::KesCluster;
+use kube::ResourceExt;
+use serde_json::json;
+use tokio::{io::AsyncWriteExt, process::Command};
+
+use crate::{
+    runner::{Case, Ending, Outcome},
+    world::World,
+};
+
+const CLUSTER: &str = "vault";
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case::new("kubectl_kes_reaches_the_key_service_without_a_certificate_on_this_machine", plugin),
+        Case::new("diff_says_what_a_manifest_would_change_and_changes_nothing", diff),
+    ]
+}
+
+/// What a command printed, if it succeeded.
+async fn output(mut command: Command, input: &str) -> anyhow::Result<String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    child.stdin.take().context("its input")?.write_all(input.as_bytes()).await?;
+    let ended = tokio::time::timeout(crate::wait::patience(), child.wait_with_output()).await??;
+    let text = String::from_utf8(ended.stdout)?;
+    ensure!(
+        ended.status.success(),
+        "{command:?}: {}\n{text}\n{}",
+        ended.status,
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    Ok(text)
+}
+
+async fn plugin(world: World) -> Outcome {
+    let spec = json!({"enclaves": [{"name": "default", "keys": [{"name": "k"}]}, {"name": "second"}],
+        "tenants": [{"name": "later", "namespace": world.namespace, "keyName": "k"}]});
+    world.create_cluster(CLUSTER, &spec).await?;
+    world.ready(CLUSTER).await?;
+    // as kubectl finds it: by its name in the PATH
+    let folder = tempfile::tempdir()?;
+    let plugin = folder.path().join("kubectl-kes");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kes"), &plugin)?;
+    let kes = |line: &str, input: &str| {
+        let mut command = Command::new(&plugin);
+        // no certificate, API key or server is set; whoever may read the Secrets is let in
+        command.args(line.split(' ')).args(["-n", &world.namespace]).current_dir(folder.path());
+        let input = input.to_owned();
+        async move { output(command, &input).await }
+    };
+    let says = |text: &str, words: &[&str]| -> anyhow::Result<()> {
+        for word in words {
+            ensure!(text.contains(word), "{word:?} is not in:\n{text}");
+        }
+        Ok(())
+    };
+
+    let screen = kes("status", "").await?;
+    let secret = format!("Secret {CLUSTER}-seal, made by the operator");
+    says(&screen, &["the key service answers", "leads, unsealed", &secret, "valid until", "Bootstrapped"])?;
+    kes("key create new-key", "").await?;
+    says(&kes("key ls", "").await?, &["new-key", "k"])?;
+    let data_key = kes("key dek new-key --json", "").await?;
+    says(&data_key, &["plaintext", "ciphertext"])?;
+    kes("key create theirs --enclave second", "").await?;
+    ensure!(!kes("key ls", "").await?.contains("theirs"), "enclaves are told apart");
+    kes("policy create reader -", r#"{"allow": ["/v1/key/describe/*"]}"#).await?;
+    says(&kes("policy ls", "").await?, &["reader"])?;
+    says(&kes("enclave info second", "").await?, &["second"])?;
+    kes("identity ls", "").await?;
+    ensure!(!kes("logs --tail 50", "").await?.is_empty(), "there are lines");
+    says(&kes("tenants", "").await?, &["later", "Pending", "TenantMissing"])?;
+
+    says(&kes("pause", "").await?, &[CLUSTER])?;
+    world.condition(CLUSTER, "Paused", "True", "Paused").await?;
+    kes("resume", "").await?;
+    world.ready(CLUSTER).await?;
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path())?.filter_map(Result::ok).map(|file| file.file_name()).collect();
+    ensure!(left == ["kubectl-kes"], "something was written: {left:?}");
+    Ok(Ending::Held)
+}
+
+async fn diff(world: World) -> Outcome {
+    let manifest = |spec: serde_json::Value| {
+        json!({"apiVersion": "kes-operator.io/v1alpha1", "kind": "KesCluster",
+            "metadata": {"name": CLUSTER, "namespace": world.namespace}, "spec": spec})
+        .to_string()
+    };
+    let ask = |manifest: String| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kes"));
+        command.args(["operator", "diff", "-f", "-"]);
+        async move { output(command, &manifest).await }
+    };
+    let keys = json!([{"name": "default", "keys": [{"name": "k"}]}]);
+    // before there is anything
+    let text = ask(manifest(json!({"enclaves": keys}))).await?;
+    for object in ["KesCluster", "StatefulSet", "Service", "ConfigMap"] {
+        let line = format!("{object} {}/{CLUSTER}", world.namespace);
+        ensure!(
+            text.lines().any(|found| found.starts_with(&line) && found.ends_with("is made")),
+            "{line}:\n{text}"
+        );
+    }
+    ensure!(text.contains(&format!("Secret {}/{CLUSTER}-seal: is made", world.namespace)), "{text}");
+    ensure!(world.api::<KesCluster>().get_opt(CLUSTER).await?.is_none(), "nothing is made by asking");
+
+    world.create_cluster(CLUSTER, &json!({"enclaves": keys})).await?;
+    world.ready(CLUSTER).await?;
+    let set = world.api::<StatefulSet>().get(CLUSTER).await?;
+    let changed = json!({"enclaves": keys, "pod": {"priorityClassName": "system-cluster-critical"}});
+    let text = ask(manifest(changed)).await?;
+    let said = text
+        .lines()
+        .any(|line| line.trim() == "+ spec.template.spec.priorityClassName: \"system-cluster-critical\"");
+    ensure!(said, "{text}");
+    let service = format!("Service {}/{CLUSTER}: stays as it is", world.namespace);
+    ensure!(text.contains(&service), "{text}");
+    let after = world.api::<StatefulSet>().get(CLUSTER).await?;
+    ensure!(
+        (after.uid(), after.metadata.generation) == (set.uid(), set.metadata.generation),
+        "it was touched"
+    );
+    // the definition of this build is the cluster's
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kes"));
+    command.args(["operator", "crds", "--check"]);
+    output(command, "").await?;
+    Ok(Ending::Held)
+}
