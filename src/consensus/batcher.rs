@@ -12,7 +12,7 @@ use super::{
     state::StateMachine,
     types::{Changes, TypeConfig},
 };
-use crate::store::{Change, Outcome};
+use crate::store::{Change, Outcome, Records};
 
 /// Entries on their way at once: with one the disk idles while the entry is applied, and four were measured slower.
 const IN_FLIGHT: usize = 2;
@@ -30,17 +30,18 @@ struct Proposal {
 pub(super) struct Batcher {
     queue: mpsc::Sender<Proposal>,
     disk: Arc<Disk>,
+    records: Records,
 }
 
 impl Batcher {
-    pub(super) fn start(raft: Raft<TypeConfig, StateMachine>, disk: Arc<Disk>) -> Self {
+    pub(super) fn start(raft: Raft<TypeConfig, StateMachine>, disk: Arc<Disk>, records: Records) -> Self {
         let (queue, proposals) = mpsc::channel(QUEUE);
         tokio::spawn(run(raft, proposals));
-        Self { queue, disk }
+        Self { queue, disk, records }
     }
 
     pub(super) async fn propose(&self, change: Change) -> Result<Outcome, Error> {
-        if self.disk.is_full() {
+        if self.disk.is_full() || self.records.is_full() {
             return Err(Error::DiskFull);
         }
         let (answer, outcome) = oneshot::channel();

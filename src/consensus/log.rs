@@ -1,9 +1,10 @@
 //! The Raft log on disk, in redb: one writer thread, one commit for everything that is queued.
 //!
 //! ```text
-//! table "log"   index u64 -> MessagePack of the entry: [log id, payload]
-//! table "meta"  "vote" -> MessagePack of the vote; "purged" -> MessagePack of the last purged log id;
-//!               "stamp" -> whose log it is
+//! table "log"   index u64 -> seal ‖ MessagePack of the entry: [log id, payload]
+//! table "meta"  "vote" -> seal ‖ MessagePack of the vote; "purged" -> seal ‖ MessagePack of the last purged log id;
+//!               "stamp" -> seal ‖ MessagePack of whose log it is
+//! seal          XXH3 of key and MessagePack, 8 bytes (`checked`): a damaged entry is never applied
 //! ```
 //! `append` makes entries readable at once, from memory, and returns. The writer takes everything queued, commits
 //! it in one transaction, and only then tells openraft that it is on disk. Votes, truncations and purges go through
@@ -14,6 +15,7 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -31,6 +33,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::oneshot;
 
 use super::{
+    checked,
+    error::LogError,
     types::{Entry, LogId, TypeConfig, Vote},
     whole::Halves,
 };
@@ -47,21 +51,6 @@ const CACHE: usize = 8 << 20;
 const READ_LIMIT: usize = 1 << 20;
 /// How long to wait before a full volume is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(500);
-
-/// Why the log could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LogError {
-    /// The file cannot be opened as a log.
-    #[error(transparent)]
-    Open(#[from] redb::DatabaseError),
-    /// The file cannot be read.
-    #[error(transparent)]
-    Read(#[from] redb::Error),
-    /// What was read is no entry of ours.
-    #[error("{0}")]
-    Decode(#[from] rmp_serde::decode::Error),
-}
 
 /// Whether the volume is full; shared with whoever accepts changes.
 #[derive(Debug, Default)]
@@ -108,24 +97,24 @@ enum Job {
 }
 
 impl Log {
-    pub(super) fn open(path: &Path) -> Result<Self, LogError> {
-        let db = open_database(path)?;
-        let mut memory = Memory::default();
-        {
-            let read = db.begin_read().map_err(redb::Error::from)?;
-            let meta = read.open_table(META).map_err(redb::Error::from)?;
-            if let Some(vote) = meta.get(VOTE).map_err(redb::Error::from)? {
-                memory.vote = Some(rmp_serde::from_slice(vote.value())?);
-            }
-            if let Some(purged) = meta.get(PURGED).map_err(redb::Error::from)? {
-                memory.purged = Some(rmp_serde::from_slice(purged.value())?);
-            }
-            let log = read.open_table(LOG).map_err(redb::Error::from)?;
-            memory.last = match log.last().map_err(redb::Error::from)? {
-                Some((_, entry)) => Some(rmp_serde::from_slice::<Entry>(entry.value())?.log_id),
-                None => memory.purged,
-            };
-        }
+    /// Makes an empty log.
+    pub(super) fn create(path: &Path) -> Result<(), LogError> {
+        let failed = |source: redb::Error| LogError::Open { path: path.into(), source };
+        let db = Database::builder().create(path).map_err(|e| failed(e.into()))?;
+        make_tables(&db).map_err(failed)
+    }
+
+    /// Opens the log of a member whose records reflect everything up to `applied`, and makes sure that everything after
+    /// that is there and is what was written.
+    pub(super) fn open(path: &Path, applied: Option<LogId>) -> Result<Self, LogError> {
+        // the library may panic on a damaged file; whoever starts a server deserves a sentence instead
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let db = open_database(path).map_err(|source| LogError::of(path, source))?;
+            let memory = inspect(&db, path, applied)?;
+            Ok((db, memory))
+        }));
+        let (db, memory) =
+            opened.unwrap_or_else(|_| Err(LogError::damaged(path, "its pages make no sense")))?;
         let shared = Arc::new(Shared {
             path: path.into(),
             db: RwLock::new(Some(db)),
@@ -137,31 +126,36 @@ impl Log {
         std::thread::Builder::new()
             .name("kes-log".into())
             .spawn(move || writer.run(&jobs))
-            .map_err(|e| LogError::Read(redb::Error::Io(e)))?;
+            .map_err(|e| LogError::of(path, redb::Error::Io(e)))?;
         Ok(Self { shared, queue })
     }
 
     /// Whose log it is; nothing before [`Self::set_stamp`].
     pub(super) fn stamp(&self) -> Result<Option<String>, LogError> {
+        let path = &self.shared.path;
         let db = self.shared.db.read().unwrap_or_else(PoisonError::into_inner);
         let Some(db) = db.as_ref() else { return Ok(None) };
-        let read = db.begin_read().map_err(redb::Error::from)?;
-        let meta = read.open_table(META).map_err(redb::Error::from)?;
-        let stamp = meta.get(STAMP).map_err(redb::Error::from)?;
-        Ok(stamp.map(|stamp| String::from_utf8_lossy(stamp.value()).into_owned()))
+        let read = || {
+            let meta = db.begin_read()?.open_table(META)?;
+            Ok(meta.get(STAMP)?.map(|stamp| checked::open(STAMP.as_bytes(), stamp.value())))
+        };
+        let stamp = read().map_err(|error| LogError::of(path, error))?;
+        stamp.transpose().map_err(|why| LogError::damaged(path, format!("the stamp: {why}")))
     }
 
     /// Writes whose log it is. Only before the first entry is on its way.
     pub(super) fn set_stamp(&self, stamp: &str) -> Result<(), LogError> {
+        let path = &self.shared.path;
+        let bytes =
+            checked::seal(STAMP.as_bytes(), &stamp).map_err(|e| LogError::damaged(path, e.to_string()))?;
         let db = self.shared.db.read().unwrap_or_else(PoisonError::into_inner);
         let Some(db) = db.as_ref() else { return Ok(()) };
-        let write = db.begin_write().map_err(redb::Error::from)?;
-        {
-            let mut meta = write.open_table(META).map_err(redb::Error::from)?;
-            meta.insert(STAMP, stamp.as_bytes()).map_err(redb::Error::from)?;
-        }
-        write.commit().map_err(redb::Error::from)?;
-        Ok(())
+        let write = || {
+            let write = db.begin_write()?;
+            write.open_table(META)?.insert(STAMP, bytes.as_slice())?;
+            Ok(write.commit()?)
+        };
+        write().map_err(|error: redb::Error| LogError::of(path, error))
     }
 
     /// From where to where it reaches.
@@ -207,12 +201,14 @@ impl Shared {
         let table = read.open_table(LOG).map_err(io::Error::other)?;
         let (mut entries, mut bytes) = (Vec::new(), 0);
         for item in table.range(from..to).map_err(io::Error::other)? {
-            let (_, value) = item.map_err(io::Error::other)?;
+            let (index, value) = item.map_err(io::Error::other)?;
             bytes += value.value().len();
             if bytes > limit && !entries.is_empty() {
                 break;
             }
-            entries.push(rmp_serde::from_slice(value.value()).map_err(io::Error::other)?);
+            let entry =
+                checked::open(&index.value().to_le_bytes(), value.value()).map_err(io::Error::other)?;
+            entries.push(entry);
         }
         Ok(entries)
     }
@@ -270,7 +266,7 @@ impl Writer {
     /// acknowledged, and giving up would end the data plane too.
     fn commit_when_possible(&self, batch: &[Job]) {
         let mut warned = false;
-        while let Err(error) = self.commit(batch) {
+        while let Err(error) = self.try_commit(batch) {
             let full = is_disk_full(&error);
             if !warned {
                 tracing::error!(%error, full, "the log cannot be written: changes wait, reads go on");
@@ -284,6 +280,12 @@ impl Writer {
             tracing::info!("the log can be written again");
         }
         self.shared.disk.full.store(false, Ordering::Relaxed);
+    }
+
+    /// A panic of the library is one more way in which a volume is sick.
+    fn try_commit(&self, batch: &[Job]) -> Result<(), redb::Error> {
+        let panicked = |_| Err(redb::Error::Corrupted("its pages make no sense".into()));
+        catch_unwind(AssertUnwindSafe(|| self.commit(batch))).unwrap_or_else(panicked)
     }
 
     fn commit(&self, batch: &[Job]) -> Result<(), redb::Error> {
@@ -325,13 +327,72 @@ impl Writer {
     }
 }
 
-fn open_database(path: &Path) -> Result<Database, LogError> {
-    let db = Database::builder().set_cache_size(CACHE).create(path)?;
-    let write = db.begin_write().map_err(redb::Error::from)?;
-    write.open_table(LOG).map_err(redb::Error::from)?;
-    write.open_table(META).map_err(redb::Error::from)?;
-    write.commit().map_err(redb::Error::from)?;
+fn open_database(path: &Path) -> Result<Database, redb::Error> {
+    let db = Database::builder().set_cache_size(CACHE).set_check_integrity_on_open(true).open(path)?;
+    make_tables(&db)?;
     Ok(db)
+}
+
+fn make_tables(db: &Database) -> Result<(), redb::Error> {
+    let write = db.begin_write()?;
+    write.open_table(LOG)?;
+    write.open_table(META)?;
+    Ok(write.commit()?)
+}
+
+/// Reads every entry, which a start would do anyway, and tells what the log holds.
+fn inspect(db: &Database, path: &Path, applied: Option<LogId>) -> Result<Memory, LogError> {
+    let read = |error: redb::Error| LogError::of(path, error);
+    let damaged = |what: &str, why: String| LogError::damaged(path, format!("{what}: {why}"));
+    let mut memory = Memory::default();
+    let transaction = db.begin_read().map_err(|e| read(e.into()))?;
+    let meta = transaction.open_table(META).map_err(|e| read(e.into()))?;
+    if let Some(vote) = meta.get(VOTE).map_err(|e| read(e.into()))? {
+        let vote = checked::open(VOTE.as_bytes(), vote.value()).map_err(|e| damaged("the vote", e))?;
+        memory.vote = Some(vote);
+    }
+    if let Some(purged) = meta.get(PURGED).map_err(|e| read(e.into()))? {
+        let purged = checked::open(PURGED.as_bytes(), purged.value());
+        memory.purged = Some(purged.map_err(|e| damaged("the purged position", e))?);
+    }
+    let after = |id: Option<LogId>| id.map_or(0, |id| id.index + 1);
+    // whether the records are older than that is for `whole` to say
+    let (mut next, needed) = (after(memory.purged), after(applied));
+    memory.last = memory.purged;
+    // entries that the records reflect already are only kept for members that lag behind
+    let mut dispensable = None;
+    for item in transaction.open_table(LOG).map_err(|e| read(e.into()))?.iter().map_err(|e| read(e.into()))? {
+        let (index, value) = item.map_err(|e| read(e.into()))?;
+        let index = index.value();
+        let found = match checked::open::<Entry>(&index.to_le_bytes(), value.value()) {
+            _ if index != next => Err(format!("entry {next} should be there")),
+            Ok(entry) if entry.log_id.index == index => Ok(entry.log_id),
+            Ok(entry) => Err(format!("it says that it is entry {}", entry.log_id.index)),
+            Err(why) => Err(why),
+        };
+        match found {
+            Ok(id) => memory.last = Some(id),
+            Err(why) if next < needed && index <= needed => dispensable = Some(why),
+            Err(why) => return Err(damaged(&format!("entry {index}"), why)),
+        }
+        next = index + 1;
+    }
+    if let (Some(why), Some(id)) = (dispensable, applied) {
+        tracing::warn!(why, "the log is damaged where nothing is missing: the records hold what stood there");
+        drop(transaction);
+        drop_until(db, id).map_err(read)?;
+        (memory.purged, memory.last) = (applied, memory.last.max(applied));
+    }
+    Ok(memory)
+}
+
+/// Forgets everything up to `id`.
+fn drop_until(db: &Database, id: LogId) -> Result<(), redb::Error> {
+    let bytes = checked::seal(PURGED.as_bytes(), &id).map_err(|e| redb::Error::Corrupted(e.to_string()))?;
+    let write = db.begin_write()?;
+    write.open_table(LOG)?.retain_in(..=id.index, |_, _| false)?;
+    write.open_table(META)?.insert(PURGED, bytes.as_slice())?;
+    Ok(write.commit()?)
 }
 
 fn is_disk_full(error: &redb::Error) -> bool {
@@ -387,7 +448,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        let bytes = rmp_serde::to_vec(vote).map_err(io::Error::other)?;
+        let bytes = checked::seal(VOTE.as_bytes(), vote).map_err(io::Error::other)?;
         self.run(|done| Job::Vote { vote: bytes, done }).await?;
         self.shared.memory().vote = Some(*vote);
         Ok(())
@@ -401,7 +462,8 @@ impl RaftLogStorage<TypeConfig> for Log {
         let mut encoded = Vec::new();
         let mut memory = self.shared.memory();
         for entry in entries {
-            encoded.push((entry.log_id.index, rmp_serde::to_vec(&entry).map_err(io::Error::other)?));
+            let index = entry.log_id.index;
+            encoded.push((index, checked::seal(&index.to_le_bytes(), &entry).map_err(io::Error::other)?));
             memory.last = Some(entry.log_id);
             memory.unsynced.insert(entry.log_id.index, entry);
         }
@@ -420,7 +482,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     }
 
     async fn purge(&mut self, id: LogId) -> io::Result<()> {
-        let bytes = rmp_serde::to_vec(&id).map_err(io::Error::other)?;
+        let bytes = checked::seal(PURGED.as_bytes(), &id).map_err(io::Error::other)?;
         {
             let mut memory = self.shared.memory();
             memory.purged = Some(id);

@@ -4,27 +4,33 @@
 //! writes and syncs → `state` applies to `store` and tells the observer → the answer goes back to each proposer.
 
 mod batcher;
+mod checked;
+mod error;
 mod log;
 mod network;
 mod state;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod tests;
 mod types;
 mod whole;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use openraft::{Config, Raft, SnapshotPolicy, raft::ReadPolicy};
+use tokio::sync::mpsc;
 
 use self::{
     batcher::Batcher, log::Log, network::NoPeers, state::StateMachine, types::TypeConfig, whole::Halves,
 };
 pub use self::{
+    error::{Error, LogError},
     state::Observer,
     types::Member,
     whole::{Mismatch, Owner},
 };
-use crate::store::{Change, Outcome, Records, StoreError};
+use crate::store::{Change, Limits, Outcome, Records};
 
 /// File of the log within the data directory.
 pub const LOG_FILE: &str = "log.redb";
@@ -36,30 +42,6 @@ const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long start-up may take to catch up with the log.
 const RECOVER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why a change did not get its place in the log, or the log could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The log could not be opened.
-    #[error("failed to open the log: {0}")]
-    OpenLog(#[source] log::LogError),
-    /// The records could not be opened.
-    #[error(transparent)]
-    OpenRecords(#[from] StoreError),
-    /// Log and records do not belong together.
-    #[error(transparent)]
-    Mixed(#[from] Mismatch),
-    /// The volume is full: the change was not made.
-    #[error("no space left on the volume")]
-    DiskFull,
-    /// No answer in time: the change may still be made.
-    #[error("the change was not confirmed within {} seconds", PROPOSE_TIMEOUT.as_secs())]
-    Timeout,
-    /// This member cannot accept changes now.
-    #[error("the log accepts no changes: {0}")]
-    Unavailable(String),
-}
-
 /// This member's part in the cluster.
 pub struct Consensus {
     raft: Raft<TypeConfig, StateMachine>,
@@ -69,32 +51,59 @@ pub struct Consensus {
 }
 
 impl Consensus {
-    /// Opens log and records in `dir` (making them when absent) and starts the member. `observer` hears of every
-    /// change after it was applied, in order.
+    /// Makes log and records in `dir`, where there are none, and starts the member.
     ///
     /// # Errors
-    /// When log or records cannot be opened, or do not belong together.
+    /// When log or records cannot be made.
+    pub async fn create(dir: &Path, owner: &Owner, observer: Arc<dyn Observer>) -> Result<Self, Error> {
+        Log::create(&dir.join(LOG_FILE))?;
+        Self::open(dir, owner, observer).await
+    }
+
+    /// Opens log and records in `dir` and starts the member. `observer` hears of every change after it was applied, in
+    /// order.
+    ///
+    /// # Errors
+    /// When log or records cannot be opened, are damaged, or do not belong together.
     pub async fn open(dir: &Path, owner: &Owner, observer: Arc<dyn Observer>) -> Result<Self, Error> {
-        let records = Records::open(&dir.join(RECORDS_DIR))?;
-        let log = Log::open(&dir.join(LOG_FILE)).map_err(Error::OpenLog)?;
-        let state = StateMachine::open(records.clone(), observer)?;
-        let halves = Halves {
-            log_stamp: log.stamp().map_err(Error::OpenLog)?,
-            records_stamp: records.stamp()?,
-            applied: state.applied(),
-            ..log.reach()
-        };
-        whole::check(owner, &halves)?;
-        if halves.log_stamp.is_none() {
-            log.set_stamp(&owner.stamp()).map_err(Error::OpenLog)?;
-        }
-        if halves.records_stamp.is_none() {
-            records.set_stamp(&owner.stamp())?;
-        }
+        Self::open_with(dir, owner, observer, Limits::default()).await
+    }
+
+    async fn open_with(
+        dir: &Path,
+        owner: &Owner,
+        observer: Arc<dyn Observer>,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        let (path, log_path, mine) = (dir.join(RECORDS_DIR), dir.join(LOG_FILE), owner.clone());
+        // all of it reads the volume
+        let opened = tokio::task::spawn_blocking(move || {
+            let records = Records::open(&path, limits)?;
+            let (ripe, snapshots) = mpsc::channel(1);
+            let state = StateMachine::open(&path, records.clone(), observer, ripe)?;
+            let log = Log::open(&log_path, state.last())?;
+            let halves = Halves {
+                log_stamp: log.stamp()?,
+                records_stamp: records.stamp()?,
+                applied: state.last().map(|id| id.index),
+                ..log.reach()
+            };
+            whole::check(&mine, &halves)?;
+            if halves.log_stamp.is_none() {
+                log.set_stamp(&mine.stamp())?;
+            }
+            if halves.records_stamp.is_none() {
+                records.set_stamp(&mine.stamp());
+            }
+            Ok::<_, Error>((records, log, state, snapshots))
+        });
+        let (records, log, state, snapshots) =
+            opened.await.map_err(|e| Error::Unavailable(e.to_string()))??;
         let raft = Raft::new(owner.member, Arc::new(config()), NoPeers, log.clone(), state)
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))?;
-        let batcher = Batcher::start(raft.clone(), log.disk());
+        tokio::spawn(take_snapshots(raft.clone(), snapshots));
+        let batcher = Batcher::start(raft.clone(), log.disk(), records.clone());
         Ok(Self { raft, batcher, log, records })
     }
 
@@ -138,7 +147,7 @@ impl Consensus {
     pub async fn propose(&self, change: Change) -> Result<Outcome, Error> {
         match tokio::time::timeout(PROPOSE_TIMEOUT, self.batcher.propose(change)).await {
             Ok(result) => result,
-            Err(_) if self.log.disk().is_full() => Err(Error::DiskFull),
+            Err(_) if self.log.disk().is_full() || self.records.is_full() => Err(Error::DiskFull),
             Err(_) => Err(Error::Timeout),
         }
     }
@@ -165,13 +174,29 @@ impl Consensus {
 
     /// Stops the member: no change is accepted any more, and what was accepted is on disk.
     pub async fn close(&self) {
+        self.records.close();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the consensus task did not end cleanly");
         }
-        if let Err(error) = self.records.persist() {
-            tracing::warn!(%error, "the records were not synced; the log will replay them");
+        let records = self.records.clone();
+        match tokio::task::spawn_blocking(move || records.persist()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the records were not written; the log will replay them")
+            }
+            Err(error) => tracing::warn!(%error, "the records were not written; the log will replay them"),
         }
         self.log.close();
+    }
+}
+
+/// Takes a snapshot whenever the state machine is ripe for one: the records are written out, and the log before that
+/// moment is purged.
+async fn take_snapshots(raft: Raft<TypeConfig, StateMachine>, mut ripe: mpsc::Receiver<()>) {
+    while ripe.recv().await.is_some() {
+        if raft.trigger().snapshot().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -182,7 +207,8 @@ fn config() -> Config {
         election_timeout_min: 800,
         election_timeout_max: 1200,
         max_payload_entries: 64,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(2_000),
+        // `take_snapshots` knows better when it is time
+        snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 500,
         purge_batch_size: 500,
         ..Config::default()

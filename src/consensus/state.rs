@@ -1,6 +1,6 @@
 //! The state machine: committed entries become records, in order, and the observer hears of each.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use openraft::{
@@ -9,6 +9,7 @@ use openraft::{
     type_config::alias::SnapshotOf,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::types::{LogId, Outcomes, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::store::{Change, Copy, Outcome, Records, StoreError};
@@ -18,6 +19,9 @@ pub trait Observer: Send + Sync + 'static {
     /// `change` was applied and had this outcome.
     fn applied(&self, change: &Change, outcome: Outcome);
 }
+
+/// How long applying pauses while memory holds more than it should.
+const BEHIND: Duration = Duration::from_millis(10);
 
 /// A snapshot is a view of the records at one moment: nothing is copied until a new member asks for it.
 pub(crate) type SnapshotData = Copy;
@@ -34,27 +38,48 @@ pub(crate) struct StateMachine {
     records: Records,
     observer: Arc<dyn Observer>,
     applied: Applied,
+    /// Told when it is time for a snapshot; full while one is due.
+    ripe: mpsc::Sender<()>,
     /// Whether a snapshot was ever taken: openraft must not be shown one that it did not order.
     has_snapshot: bool,
 }
 
 impl StateMachine {
-    pub(super) fn open(records: Records, observer: Arc<dyn Observer>) -> Result<Self, StoreError> {
-        let applied = match records.applied()? {
-            Some(bytes) => rmp_serde::from_slice(&bytes).map_err(StoreError::damaged)?,
+    /// `path` is where the records are, for error messages.
+    pub(super) fn open(
+        path: &Path,
+        records: Records,
+        observer: Arc<dyn Observer>,
+        ripe: mpsc::Sender<()>,
+    ) -> Result<Self, StoreError> {
+        let applied = match records.applied() {
+            Some(bytes) => rmp_serde::from_slice(&bytes).map_err(|error| StoreError::Damaged {
+                path: path.into(),
+                why: format!("the log position that it reflects makes no sense: {error}"),
+            })?,
             None => Applied::default(),
         };
-        Ok(Self { records, observer, applied, has_snapshot: false })
+        Ok(Self { records, observer, applied, ripe, has_snapshot: false })
     }
 
-    /// Index of the last applied entry.
-    pub(super) fn applied(&self) -> Option<u64> {
-        self.applied.last.map(|id| id.index)
+    /// The last entry that the records reflect.
+    pub(super) fn last(&self) -> Option<LogId> {
+        self.applied.last
     }
 
     fn store(&self, changes: &[Change], applied: &Applied) -> io::Result<Vec<Outcome>> {
         let position = rmp_serde::to_vec(applied).map_err(io::Error::other)?;
-        self.records.apply(changes, &position).map_err(io::Error::other)
+        let nodes = self.applied.membership.membership().nodes().count();
+        // several members must decide alike: one that cannot read a record has to stop, and be replaced
+        let outcomes = if nodes > 1 {
+            self.records.apply(changes, &position)
+        } else {
+            self.records.apply_alone(changes, &position)
+        };
+        if self.records.wants_persist() {
+            let _ = self.ripe.try_send(());
+        }
+        outcomes.map_err(io::Error::other)
     }
 
     fn meta(&self) -> SnapshotMeta {
@@ -76,6 +101,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
+            while self.records.is_behind() && !self.records.is_closed() {
+                let _ = self.ripe.try_send(());
+                tokio::time::sleep(BEHIND).await;
+            }
             let mut applied = self.applied.clone();
             applied.last = Some(entry.log_id);
             let outcomes = match entry.payload {
@@ -135,7 +164,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
         // the log is purged up to a snapshot, so what it covers must survive a power cut without the log
         let records = self.records.clone();
-        tokio::task::spawn_blocking(move || records.persist()).await?.map_err(io::Error::other)?;
+        let persist = move || records.persist_when_possible();
+        tokio::task::spawn_blocking(persist).await?.map_err(io::Error::other)?;
         Ok(SnapshotOf::<TypeConfig, SnapshotData> { meta: self.meta.clone(), snapshot: self.copy.clone() })
     }
 }

@@ -5,10 +5,14 @@
 
 mod change;
 mod directory;
+mod error;
 mod record;
 mod records;
+mod tree;
+mod upkeep;
 
 pub use change::{Change, Outcome};
 pub use directory::{Directory, DirectoryError, FORMAT, Manifest};
+pub use error::StoreError;
 pub use record::{EnclaveId, Kind, RecordKey};
-pub use records::{Copy, Records, StoreError};
+pub use records::{Copy, Limits, Records};
