@@ -146,6 +146,10 @@ impl From<service::Error> for Failure {
             service::Error::Consensus(consensus::Error::Log(error)) => {
                 Self::new(error.to_string(), error.next_step())
             }
+            error @ service::Error::Consensus(consensus::Error::Replay(_)) => Self::new(
+                error.to_string(),
+                "Restore the whole data directory, as it was at one moment, from its volume's snapshot or a backup.",
+            ),
             // one half of a directory is no use without the other
             error
             @ (service::Error::NoCluster(_) | service::Error::Consensus(consensus::Error::Mixed(_))) => {

@@ -1,18 +1,15 @@
 //! Group commit: changes that arrive while entries are being synced travel together in the next one.
 
-use std::sync::Arc;
-
 use futures::{StreamExt, stream::FuturesUnordered};
 use openraft::Raft;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Error,
-    log::Disk,
     state::StateMachine,
     types::{Changes, TypeConfig},
 };
-use crate::store::{Change, Outcome, Records};
+use crate::store::{Change, Outcome};
 
 /// Entries on their way at once: with one the disk idles while the entry is applied, and four were measured slower.
 const IN_FLIGHT: usize = 2;
@@ -29,21 +26,16 @@ struct Proposal {
 /// Gathers changes into entries.
 pub(super) struct Batcher {
     queue: mpsc::Sender<Proposal>,
-    disk: Arc<Disk>,
-    records: Records,
 }
 
 impl Batcher {
-    pub(super) fn start(raft: Raft<TypeConfig, StateMachine>, disk: Arc<Disk>, records: Records) -> Self {
+    pub(super) fn start(raft: Raft<TypeConfig, StateMachine>) -> Self {
         let (queue, proposals) = mpsc::channel(QUEUE);
         tokio::spawn(run(raft, proposals));
-        Self { queue, disk, records }
+        Self { queue }
     }
 
     pub(super) async fn propose(&self, change: Change) -> Result<Outcome, Error> {
-        if self.disk.is_full() || self.records.is_full() {
-            return Err(Error::DiskFull);
-        }
         let (answer, outcome) = oneshot::channel();
         let stopped = || Error::Unavailable("the server is stopping".into());
         self.queue.send(Proposal { change, answer }).await.map_err(|_| stopped())?;

@@ -72,9 +72,15 @@ pub enum Error {
     /// Log and records do not belong together.
     #[error(transparent)]
     Mixed(#[from] Mismatch),
+    /// A change that was acknowledged may be missing from the records, and which cannot be told.
+    #[error("failed to apply the log once more: {0}")]
+    Replay(#[source] StoreError),
     /// The volume is full: the change was not made.
     #[error("no space left on the volume")]
     DiskFull,
+    /// The volume is full: the change waits, and may be made when there is space.
+    #[error("no space left on the volume: the change was not confirmed and may still be made")]
+    DiskFullMeanwhile,
     /// No answer in time: the change may still be made.
     #[error("the change was not confirmed within {} seconds", PROPOSE_TIMEOUT.as_secs())]
     Timeout,

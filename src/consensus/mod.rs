@@ -7,7 +7,10 @@ mod batcher;
 mod checked;
 mod error;
 mod log;
+mod log_file;
 mod network;
+#[cfg(test)]
+mod power;
 mod state;
 #[cfg(test)]
 mod suite;
@@ -16,13 +19,24 @@ mod tests;
 mod types;
 mod whole;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use openraft::{Config, Raft, SnapshotPolicy, raft::ReadPolicy};
 use tokio::sync::mpsc;
 
 use self::{
-    batcher::Batcher, log::Log, network::NoPeers, state::StateMachine, types::TypeConfig, whole::Halves,
+    batcher::Batcher,
+    log::Log,
+    log_file::Medium,
+    network::NoPeers,
+    state::{StateMachine, Trouble},
+    types::TypeConfig,
+    whole::Halves,
 };
 pub use self::{
     error::{Error, LogError},
@@ -48,6 +62,7 @@ pub struct Consensus {
     batcher: Batcher,
     log: Log,
     records: Records,
+    trouble: Trouble,
 }
 
 impl Consensus {
@@ -56,7 +71,7 @@ impl Consensus {
     /// # Errors
     /// When log or records cannot be made.
     pub async fn create(dir: &Path, owner: &Owner, observer: Arc<dyn Observer>) -> Result<Self, Error> {
-        Log::create(&dir.join(LOG_FILE))?;
+        log_file::create(&dir.join(LOG_FILE))?;
         Self::open(dir, owner, observer).await
     }
 
@@ -66,22 +81,25 @@ impl Consensus {
     /// # Errors
     /// When log or records cannot be opened, are damaged, or do not belong together.
     pub async fn open(dir: &Path, owner: &Owner, observer: Arc<dyn Observer>) -> Result<Self, Error> {
-        Self::open_with(dir, owner, observer, Limits::default()).await
+        let log = Arc::new(log_file::File(dir.join(LOG_FILE)));
+        Self::open_with(dir.join(RECORDS_DIR), log, owner, observer, Limits::default()).await
     }
 
+    /// As [`Self::open`], with the records in the folder `path` and the log on `medium`.
     async fn open_with(
-        dir: &Path,
+        path: PathBuf,
+        medium: Arc<dyn Medium>,
         owner: &Owner,
         observer: Arc<dyn Observer>,
         limits: Limits,
     ) -> Result<Self, Error> {
-        let (path, log_path, mine) = (dir.join(RECORDS_DIR), dir.join(LOG_FILE), owner.clone());
+        let mine = owner.clone();
         // all of it reads the volume
         let opened = tokio::task::spawn_blocking(move || {
             let records = Records::open(&path, limits)?;
             let (ripe, snapshots) = mpsc::channel(1);
             let state = StateMachine::open(&path, records.clone(), observer, ripe)?;
-            let log = Log::open(&log_path, state.last())?;
+            let log = Log::open(medium, state.last())?;
             let halves = Halves {
                 log_stamp: log.stamp()?,
                 records_stamp: records.stamp()?,
@@ -99,12 +117,13 @@ impl Consensus {
         });
         let (records, log, state, snapshots) =
             opened.await.map_err(|e| Error::Unavailable(e.to_string()))??;
+        let trouble = state.trouble();
         let raft = Raft::new(owner.member, Arc::new(config()), NoPeers, log.clone(), state)
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))?;
         tokio::spawn(take_snapshots(raft.clone(), snapshots));
-        let batcher = Batcher::start(raft.clone(), log.disk(), records.clone());
-        Ok(Self { raft, batcher, log, records })
+        let batcher = Batcher::start(raft.clone());
+        Ok(Self { raft, batcher, log, records, trouble })
     }
 
     /// Makes this member the only voter of a new cluster.
@@ -123,8 +142,14 @@ impl Consensus {
     /// Waits until everything that was acknowledged before the last stop has been applied.
     ///
     /// # Errors
-    /// When that takes longer than a minute.
+    /// [`Error::Replay`] when a record is damaged that decides what became of a change; otherwise when it takes longer
+    /// than a minute.
     pub async fn recover(&self) -> Result<(), Error> {
+        // what the library says of a failed replay is that it failed
+        self.lead().await.map_err(|error| self.trouble.take().map_or(error, Error::Replay))
+    }
+
+    async fn lead(&self) -> Result<(), Error> {
         let unavailable = |e: &dyn std::fmt::Display| Error::Unavailable(e.to_string());
         if self.raft.voter_ids().eq([*self.raft.node_id()]) {
             // nobody else can lead, so nobody else's heartbeat need be waited for
@@ -143,12 +168,22 @@ impl Consensus {
     /// applied here.
     ///
     /// # Errors
-    /// [`Error::DiskFull`] when it was not made; [`Error::Timeout`] and [`Error::Unavailable`] when it may have been.
+    /// [`Error::DiskFull`] when it was not made; [`Error::DiskFullMeanwhile`], [`Error::Timeout`] and
+    /// [`Error::Unavailable`] when it may have been or may still be.
     pub async fn propose(&self, change: Change) -> Result<Outcome, Error> {
-        match tokio::time::timeout(PROPOSE_TIMEOUT, self.batcher.propose(change)).await {
-            Ok(result) => result,
-            Err(_) if self.log.disk().is_full() || self.records.is_full() => Err(Error::DiskFull),
-            Err(_) => Err(Error::Timeout),
+        let disk = self.log.disk();
+        if disk.is_full() || self.records.is_full() {
+            return Err(Error::DiskFull);
+        }
+        tokio::select! {
+            biased;
+            result = tokio::time::timeout(PROPOSE_TIMEOUT, self.batcher.propose(change)) => match result {
+                Ok(result) => result,
+                Err(_) if self.records.is_full() => Err(Error::DiskFullMeanwhile),
+                Err(_) => Err(Error::Timeout),
+            },
+            // nobody is kept waiting for a person who makes room
+            () = disk.until_full() => Err(Error::DiskFullMeanwhile),
         }
     }
 
@@ -174,12 +209,18 @@ impl Consensus {
 
     /// Stops the member: no change is accepted any more, and what was accepted is on disk.
     pub async fn close(&self) {
+        // whoever waits for a full volume waits no longer
         self.records.close();
+        self.log.give_up_waiting();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the consensus task did not end cleanly");
         }
         let records = self.records.clone();
-        match tokio::task::spawn_blocking(move || records.persist()).await {
+        let persist = move || {
+            records.end_upkeep();
+            records.persist()
+        };
+        match tokio::task::spawn_blocking(persist).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the records were not written; the log will replay them")

@@ -1,6 +1,11 @@
 //! The state machine: committed entries become records, in order, and the observer hears of each.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt};
 use openraft::{
@@ -42,6 +47,33 @@ pub(crate) struct StateMachine {
     ripe: mpsc::Sender<()>,
     /// Whether a snapshot was ever taken: openraft must not be shown one that it did not order.
     has_snapshot: bool,
+    trouble: Trouble,
+}
+
+/// Why a change could not be applied, for whoever wonders why the member ended.
+#[derive(Clone, Default)]
+pub(super) struct Trouble(Arc<Mutex<Option<StoreError>>>);
+
+impl Trouble {
+    fn note(&self, error: StoreError) -> io::Error {
+        let text = error.to_string();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        io::Error::other(text)
+    }
+
+    /// The last one, once.
+    pub(super) fn take(&self) -> Option<StoreError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Who waits for what becomes of an entry.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Asked {
+    /// Somebody: it is applied for the first time.
+    Now,
+    /// Nobody: it may have been applied and acknowledged in an earlier life, or is by other members.
+    Before,
 }
 
 impl StateMachine {
@@ -59,7 +91,7 @@ impl StateMachine {
             })?,
             None => Applied::default(),
         };
-        Ok(Self { records, observer, applied, ripe, has_snapshot: false })
+        Ok(Self { records, observer, applied, ripe, has_snapshot: false, trouble: Trouble::default() })
     }
 
     /// The last entry that the records reflect.
@@ -67,19 +99,28 @@ impl StateMachine {
         self.applied.last
     }
 
-    fn store(&self, changes: &[Change], applied: &Applied) -> io::Result<Vec<Outcome>> {
+    /// Where it notes why it could not go on.
+    pub(super) fn trouble(&self) -> Trouble {
+        self.trouble.clone()
+    }
+
+    fn store(&self, changes: &[Change], applied: &Applied, asked: Asked) -> io::Result<Vec<Outcome>> {
         let position = rmp_serde::to_vec(applied).map_err(io::Error::other)?;
         let nodes = self.applied.membership.membership().nodes().count();
-        // several members must decide alike: one that cannot read a record has to stop, and be replaced
-        let outcomes = if nodes > 1 {
+        // Several members must decide alike: one that cannot read a record has to stop, and be replaced. And an entry
+        // that is applied once more must become what it was before: refusing now what was acknowledged then would lose
+        // it without a word.
+        let outcomes = if nodes > 1 || asked == Asked::Before {
             self.records.apply(changes, &position)
         } else {
             self.records.apply_alone(changes, &position)
         };
-        if self.records.wants_persist() {
+        let outcomes = outcomes.map_err(|error| self.trouble.note(error))?;
+        // what was decided without knowing is never decided again
+        if self.records.wants_persist() || outcomes.contains(&Outcome::Unreadable) {
             let _ = self.ripe.try_send(());
         }
-        outcomes.map_err(io::Error::other)
+        Ok(outcomes)
     }
 
     fn meta(&self) -> SnapshotMeta {
@@ -105,16 +146,17 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 let _ = self.ripe.try_send(());
                 tokio::time::sleep(BEHIND).await;
             }
+            let asked = if responder.is_some() { Asked::Now } else { Asked::Before };
             let mut applied = self.applied.clone();
             applied.last = Some(entry.log_id);
             let outcomes = match entry.payload {
-                EntryPayload::Blank => self.store(&[], &applied)?,
+                EntryPayload::Blank => self.store(&[], &applied, asked)?,
                 EntryPayload::Membership(membership) => {
                     applied.membership = StoredMembership::new(Some(entry.log_id), membership);
-                    self.store(&[], &applied)?
+                    self.store(&[], &applied, asked)?
                 }
                 EntryPayload::Normal(changes) => {
-                    let outcomes = self.store(&changes.0, &applied)?;
+                    let outcomes = self.store(&changes.0, &applied, asked)?;
                     for (change, &outcome) in changes.0.iter().zip(&outcomes) {
                         self.observer.applied(change, outcome);
                     }

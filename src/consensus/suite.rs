@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{
     log::Log,
+    log_file,
     state::{Observer, StateMachine},
     types::TypeConfig,
 };
@@ -30,8 +31,8 @@ impl StoreBuilder<TypeConfig, Log, StateMachine, tempfile::TempDir> for Builder 
         let (log, path) = (dir.path().join("log.redb"), dir.path().join("records"));
         let records = Records::open(&path, Limits::default()).unwrap();
         let state = StateMachine::open(&path, records, Arc::new(Nobody), mpsc::channel(1).0).unwrap();
-        Log::create(&log).unwrap();
-        Ok((dir, Log::open(&log, None).unwrap(), state))
+        log_file::create(&log).unwrap();
+        Ok((dir, Log::open(Arc::new(log_file::File(log)), None).unwrap(), state))
     }
 }
 

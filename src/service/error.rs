@@ -77,6 +77,7 @@ impl Error {
             Self::Refused(refused) => refused.clone(),
             Self::Policy(error) => ApiError::new(Fault::BadRequest, error.to_string()),
             Self::Consensus(consensus::Error::DiskFull) => ApiError::STORAGE_FULL,
+            Self::Consensus(consensus::Error::DiskFullMeanwhile) => ApiError::STORAGE_FULL_MEANWHILE,
             Self::Consensus(consensus::Error::Timeout | consensus::Error::Unavailable(_)) => {
                 ApiError::new(Fault::Unavailable, self.to_string())
             }

@@ -40,6 +40,9 @@ pub enum StoreError {
         /// Why not.
         source: io::Error,
     },
+    /// Something changed records while all of them were to be replaced.
+    #[error("the records changed while they were to be replaced; nothing was replaced")]
+    Busy,
     /// The records are being closed.
     #[error("the records are closed")]
     Closed,
@@ -74,6 +77,7 @@ impl StoreError {
                 "Restore the data directory from a backup if the record is needed; all others work."
             }
             Self::Io { .. } => "Check the path, its owner and its permissions.",
+            Self::Busy => "Try again.",
             Self::Closed => "Start the server again.",
         }
     }

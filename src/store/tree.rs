@@ -9,14 +9,16 @@
 //! The engine deletes tables that the list does not name, so the list is checked before the engine sees it.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use lsm_tree::{
-    AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, SequenceNumberCounter, Tree,
+    AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, SequenceNumberCounter, TableId,
+    Tree,
     config::{CompressionPolicy, PinningPolicy},
 };
 use xxhash_rust::xxh3::xxh3_128;
@@ -58,6 +60,62 @@ pub(super) fn open(path: &Path, seqno: &SequenceNumberCounter) -> Result<Tree, S
         Ok(Err(error)) => Err(damaged(error.to_string())),
         Err(_) => Err(damaged("its tables make no sense".into())),
     }
+}
+
+/// The files of tables, and who writes them.
+pub(super) struct Files {
+    path: PathBuf,
+    /// Held for reading by whoever writes tables.
+    writers: RwLock<()>,
+    /// Tables that belonged to the tree at some time since it was opened.
+    known: Mutex<BTreeSet<TableId>>,
+}
+
+impl Files {
+    pub(super) fn new(path: &Path, tree: &Tree) -> Self {
+        Self { path: path.into(), writers: RwLock::new(()), known: Mutex::new(named(tree)) }
+    }
+
+    /// Does `write`, which writes tables. What a failed attempt left is removed: the engine would do it at the next
+    /// open only, and on a volume that is full every attempt would take what little space comes back.
+    pub(super) fn write<R>(
+        &self,
+        tree: &Tree,
+        write: impl FnOnce() -> lsm_tree::Result<R>,
+    ) -> lsm_tree::Result<R> {
+        let writing = self.writers.read().unwrap_or_else(PoisonError::into_inner);
+        // the engine may panic on what it reads from a damaged table
+        let result = catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(lsm_tree::Error::Unrecoverable));
+        drop(writing);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.append(&mut named(tree));
+        if result.is_err()
+            && let Ok(_alone) = self.writers.try_write()
+        {
+            self.remove_leftovers(tree, &known);
+        }
+        result
+    }
+
+    fn remove_leftovers(&self, tree: &Tree, known: &BTreeSet<TableId>) {
+        let counts = fs::read(self.path.join(CURRENT)).ok().and_then(|bytes| parse_current(&bytes));
+        if counts.map(|(version, _)| version) != Some(tree.current_version().id()) {
+            // a list that this process does not go by may name them
+            return;
+        }
+        let Ok(entries) = fs::read_dir(self.path.join(TABLES)) else { return };
+        for entry in entries.flatten() {
+            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if id.is_some_and(|id| !known.contains(&id)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// The tables that the tree consists of now.
+fn named(tree: &Tree) -> BTreeSet<TableId> {
+    tree.current_version().iter_tables().map(|table| table.id()).collect()
 }
 
 /// What reading comes to when a file is shorter than it says, or points to places that are not there.
@@ -123,8 +181,6 @@ fn parse_current(bytes: &[u8]) -> Option<(u64, u128)> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     /// A tree with one table.

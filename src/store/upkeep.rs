@@ -6,7 +6,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -25,10 +25,14 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How long to leave it alone after something failed.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// The thread. It ends when this is dropped, which waits for the step it is in.
+/// The thread. It ends when this is told to, or dropped, which waits for the step it is in.
 pub(super) struct Upkeep {
-    calls: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    calls: SyncSender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Upkeep {
@@ -36,24 +40,33 @@ impl Upkeep {
         let (calls, called) = sync_channel(1);
         let thread =
             std::thread::Builder::new().name("kes-upkeep".into()).spawn(move || run(&shared, &called))?;
-        Ok(Self { calls: Some(calls), thread: Some(thread) })
+        Ok(Self { running: Mutex::new(Some(Running { calls, thread })) })
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// There is something to do.
     pub(super) fn wake(&self) {
-        if let Some(calls) = &self.calls {
+        if let Some(running) = &*self.running() {
             // full: it is about to look anyway
-            let _ = calls.try_send(());
+            let _ = running.calls.try_send(());
+        }
+    }
+
+    /// Ends it. Blocks.
+    pub(super) fn end(&self) {
+        if let Some(Running { calls, thread }) = self.running().take() {
+            drop(calls);
+            let _ = thread.join();
         }
     }
 }
 
 impl Drop for Upkeep {
     fn drop(&mut self) {
-        drop(self.calls.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 
@@ -68,7 +81,8 @@ fn run(shared: &Shared, called: &Receiver<()>) {
         }
         let merge = || {
             for _ in 0..MERGES {
-                shared.tree.compact(Arc::clone(&strategy) as _, shared.oldest_moment())?;
+                let merge = || shared.tree.compact(Arc::clone(&strategy) as _, shared.oldest_moment());
+                shared.files.write(&shared.tree, merge)?;
             }
             Ok::<(), lsm_tree::Error>(())
         };

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod damage;
+mod full;
 mod load;
 mod oracle;
 mod process;
