@@ -69,7 +69,7 @@ impl Forgetful {
             match (&write, dice() % 3) {
                 (_, 0) => {}
                 (Write::Bytes(at, bytes), 1) => {
-                    for (n, sector) in bytes.chunks(SECTOR).enumerate().filter(|_| dice() % 2 == 0) {
+                    for (n, sector) in bytes.chunks(SECTOR).enumerate().filter(|_| dice().is_multiple_of(2)) {
                         Write::Bytes(at + n * SECTOR, sector.to_vec()).apply(&mut state.synced);
                     }
                 }
@@ -151,6 +151,6 @@ impl StorageBackend for Opened {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        Opened::write(self, Write::Bytes(offset as usize, data.to_vec()))
+        Self::write(self, Write::Bytes(offset as usize, data.to_vec()))
     }
 }

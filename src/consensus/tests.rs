@@ -255,7 +255,7 @@ fn damage_records(dir: &Path) {
     for table in fs::read_dir(dir.join(RECORDS_DIR).join("tables")).unwrap() {
         let table = table.unwrap().path();
         let mut bytes = fs::read(&table).unwrap();
-        if bytes.len() > 32 << 10 {
+        if bytes.len() > 12 << 10 {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
             fs::write(table, bytes).unwrap();

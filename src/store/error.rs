@@ -56,11 +56,11 @@ impl StoreError {
     /// Whether the volume is full.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        let io = match self {
-            Self::Engine { source: lsm_tree::Error::Io(error), .. }
-            | Self::Unreadable { source: lsm_tree::Error::Io(error), .. }
-            | Self::Io { source: error, .. } => error,
-            _ => return false,
+        let (Self::Engine { source: lsm_tree::Error::Io(io), .. }
+        | Self::Unreadable { source: lsm_tree::Error::Io(io), .. }
+        | Self::Io { source: io, .. }) = self
+        else {
+            return false;
         };
         matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }

@@ -242,7 +242,7 @@ impl Records {
     /// # Errors
     /// When the volume cannot be read; then nothing was applied.
     pub fn apply(&self, changes: &[Change], applied: &[u8]) -> Result<Vec<Outcome>, StoreError> {
-        self.apply_with(changes, applied, |error| Err(error))
+        self.apply_with(changes, applied, Err)
     }
 
     /// As [`Self::apply`], for a member that decides for itself alone: a change whose record cannot be read is refused
