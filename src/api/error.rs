@@ -116,6 +116,9 @@ fixed! {
     OTHER_CLUSTER = Conflict, "server already belongs to another cluster";
     /// Disk full; the data plane goes on.
     STORAGE_FULL = StorageFull, "no space left on the volume: the change was not made";
+    /// Disk full, found out while the change was on its way.
+    STORAGE_FULL_MEANWHILE = StorageFull,
+        "no space left on the volume: the change was not confirmed and may still be made";
     /// A listing pattern with a byte outside the name rule and `*`.
     INVALID_PATTERN = BadRequest, "invalid argument: pattern contains invalid character";
     /// A listing pattern of more than 80 bytes.

@@ -135,20 +135,34 @@ impl From<store::DirectoryError> for Failure {
     }
 }
 
+impl From<store::StoreError> for Failure {
+    fn from(error: store::StoreError) -> Self {
+        Self::new(error.to_string(), error.next_step())
+    }
+}
+
 impl From<service::Error> for Failure {
     fn from(error: service::Error) -> Self {
         match error {
             service::Error::Directory(error) => error.into(),
             service::Error::Seal(error) => error.into(),
-            // one half of a directory is no use without the other
-            error @ (service::Error::NoCluster(_)
-            | service::Error::Store(_)
-            | service::Error::Consensus(
-                consensus::Error::OpenLog(_) | consensus::Error::OpenRecords(_) | consensus::Error::Mixed(_),
-            )) => Self::new(
+            service::Error::Store(error) => error.into(),
+            service::Error::Consensus(consensus::Error::Records(error)) => error.into(),
+            service::Error::Consensus(consensus::Error::Log(error)) => {
+                Self::new(error.to_string(), error.next_step())
+            }
+            error @ service::Error::Consensus(consensus::Error::Replay(_)) => Self::new(
                 error.to_string(),
-                "Restore the whole directory from one volume or one backup; it is never initialised over.",
+                "Restore the whole data directory, as it was at one moment, from its volume's snapshot or a backup.",
             ),
+            // one half of a directory is no use without the other
+            error
+            @ (service::Error::NoCluster(_) | service::Error::Consensus(consensus::Error::Mixed(_))) => {
+                Self::new(
+                    error.to_string(),
+                    "Restore the whole directory from one volume or one backup; it is never initialised over.",
+                )
+            }
             error @ service::Error::Consensus(_) => Self::new(
                 error.to_string(),
                 "Look at the log lines before this one, and report it with them if it goes on.",

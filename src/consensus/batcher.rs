@@ -1,14 +1,11 @@
 //! Group commit: changes that arrive while entries are being synced travel together in the next one.
 
-use std::sync::Arc;
-
 use futures::{StreamExt, stream::FuturesUnordered};
 use openraft::Raft;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Error,
-    log::Disk,
     state::StateMachine,
     types::{Changes, TypeConfig},
 };
@@ -29,20 +26,16 @@ struct Proposal {
 /// Gathers changes into entries.
 pub(super) struct Batcher {
     queue: mpsc::Sender<Proposal>,
-    disk: Arc<Disk>,
 }
 
 impl Batcher {
-    pub(super) fn start(raft: Raft<TypeConfig, StateMachine>, disk: Arc<Disk>) -> Self {
+    pub(super) fn start(raft: Raft<TypeConfig, StateMachine>) -> Self {
         let (queue, proposals) = mpsc::channel(QUEUE);
         tokio::spawn(run(raft, proposals));
-        Self { queue, disk }
+        Self { queue }
     }
 
     pub(super) async fn propose(&self, change: Change) -> Result<Outcome, Error> {
-        if self.disk.is_full() {
-            return Err(Error::DiskFull);
-        }
         let (answer, outcome) = oneshot::channel();
         let stopped = || Error::Unavailable("the server is stopping".into());
         self.queue.send(Proposal { change, answer }).await.map_err(|_| stopped())?;

@@ -1,9 +1,10 @@
 //! The Raft log on disk, in redb: one writer thread, one commit for everything that is queued.
 //!
 //! ```text
-//! table "log"   index u64 -> MessagePack of the entry: [log id, payload]
-//! table "meta"  "vote" -> MessagePack of the vote; "purged" -> MessagePack of the last purged log id;
-//!               "stamp" -> whose log it is
+//! table "log"   index u64 -> seal ‖ MessagePack of the entry: [log id, payload]
+//! table "meta"  "vote" -> seal ‖ MessagePack of the vote; "purged" -> seal ‖ MessagePack of the last purged log id;
+//!               "stamp" -> seal ‖ MessagePack of whose log it is
+//! seal          XXH3 of key and MessagePack, 8 bytes (`checked`): a damaged entry is never applied
 //! ```
 //! `append` makes entries readable at once, from memory, and returns. The writer takes everything queued, commits
 //! it in one transaction, and only then tells openraft that it is on disk. Votes, truncations and purges go through
@@ -14,7 +15,8 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
-    path::{Path, PathBuf},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -27,51 +29,47 @@ use openraft::{
     LogState, OptionalSend, RaftLogReader,
     storage::{IOFlushed, RaftLogStorage},
 };
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use tokio::sync::oneshot;
+use redb::{Database, ReadableDatabase};
+use tokio::sync::{oneshot, watch};
 
 use super::{
+    checked,
+    error::LogError,
+    log_file::{self, Found, LOG, META, Medium, PURGED, STAMP, VOTE},
     types::{Entry, LogId, TypeConfig, Vote},
     whole::Halves,
 };
 
-const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-const VOTE: &str = "vote";
-const PURGED: &str = "purged";
-const STAMP: &str = "stamp";
-
-/// redb's page cache in bytes; recent entries are served from memory of our own.
-const CACHE: usize = 8 << 20;
 /// Most bytes that one replication request carries.
 const READ_LIMIT: usize = 1 << 20;
+/// Entries that stay in memory after they are on disk, and their bytes at most.
+const RECENT: usize = 64;
+const RECENT_BYTES: usize = 4 << 20;
+/// How often a failed read is tried again before it is believed, and the pause before that.
+const READ_ATTEMPTS: u32 = 3;
+const READ_RETRY: Duration = Duration::from_millis(50);
 /// How long to wait before a full volume is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(500);
-
-/// Why the log could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LogError {
-    /// The file cannot be opened as a log.
-    #[error(transparent)]
-    Open(#[from] redb::DatabaseError),
-    /// The file cannot be read.
-    #[error(transparent)]
-    Read(#[from] redb::Error),
-    /// What was read is no entry of ours.
-    #[error("{0}")]
-    Decode(#[from] rmp_serde::decode::Error),
-}
 
 /// Whether the volume is full; shared with whoever accepts changes.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
-    full: AtomicBool,
+    full: watch::Sender<bool>,
 }
 
 impl Disk {
     pub(super) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
+        *self.full.borrow()
+    }
+
+    /// Ends when the volume is full.
+    pub(super) async fn until_full(&self) {
+        // the sender lives as long as `self`
+        let _ = self.full.subscribe().wait_for(|full| *full).await;
+    }
+
+    fn set_full(&self, full: bool) {
+        self.full.send_if_modified(|old| std::mem::replace(old, full) != full);
     }
 }
 
@@ -83,11 +81,13 @@ pub(super) struct Log {
 }
 
 struct Shared {
+    medium: Arc<dyn Medium>,
     path: PathBuf,
     /// Absent only while it is being reopened after an I/O error, and after close.
     db: RwLock<Option<Database>>,
     memory: Mutex<Memory>,
     disk: Arc<Disk>,
+    closing: AtomicBool,
 }
 
 /// What must be readable before it is on disk, and what is asked for often.
@@ -96,11 +96,62 @@ struct Memory {
     vote: Option<Vote>,
     purged: Option<LogId>,
     last: Option<LogId>,
-    unsynced: BTreeMap<u64, Entry>,
+    recent: Recent,
+}
+
+/// The newest entries: those that are not on disk yet, and as many before them as are about to be applied. So applying
+/// waits for no disk, also while the volume is sick.
+#[derive(Default)]
+struct Recent {
+    entries: BTreeMap<u64, RecentEntry>,
+    /// Bytes of all, as they are in the log.
+    bytes: usize,
+}
+
+struct RecentEntry {
+    entry: Entry,
+    bytes: usize,
+    is_synced: bool,
+}
+
+impl Recent {
+    fn insert(&mut self, entry: Entry, bytes: usize) {
+        self.bytes += bytes;
+        let index = entry.log_id.index;
+        if let Some(old) = self.entries.insert(index, RecentEntry { entry, bytes, is_synced: false }) {
+            self.bytes -= old.bytes;
+        }
+    }
+
+    /// The entry is on disk, unless another took its place meanwhile.
+    fn synced(&mut self, id: LogId) {
+        if let Some(recent) = self.entries.get_mut(&id.index)
+            && recent.entry.log_id == id
+        {
+            recent.is_synced = true;
+        }
+        while (self.entries.len() > RECENT || self.bytes > RECENT_BYTES)
+            && let Some(first) = self.entries.first_entry()
+            && first.get().is_synced
+        {
+            self.bytes -= first.remove().bytes;
+        }
+    }
+
+    fn truncate(&mut self, from: u64) {
+        let gone = self.entries.split_off(&from);
+        self.bytes -= gone.values().map(|recent| recent.bytes).sum::<usize>();
+    }
+
+    fn purge(&mut self, upto: u64) {
+        let kept = self.entries.split_off(&(upto + 1));
+        self.bytes = kept.values().map(|recent| recent.bytes).sum();
+        self.entries = kept;
+    }
 }
 
 enum Job {
-    Append { entries: Vec<(u64, Vec<u8>)>, done: IOFlushed<TypeConfig> },
+    Append { entries: Vec<(LogId, Vec<u8>)>, done: IOFlushed<TypeConfig> },
     Vote { vote: Vec<u8>, done: oneshot::Sender<()> },
     Truncate { from: u64, done: oneshot::Sender<()> },
     Purge { upto: u64, id: Vec<u8>, done: oneshot::Sender<()> },
@@ -108,60 +159,62 @@ enum Job {
 }
 
 impl Log {
-    pub(super) fn open(path: &Path) -> Result<Self, LogError> {
-        let db = open_database(path)?;
-        let mut memory = Memory::default();
-        {
-            let read = db.begin_read().map_err(redb::Error::from)?;
-            let meta = read.open_table(META).map_err(redb::Error::from)?;
-            if let Some(vote) = meta.get(VOTE).map_err(redb::Error::from)? {
-                memory.vote = Some(rmp_serde::from_slice(vote.value())?);
-            }
-            if let Some(purged) = meta.get(PURGED).map_err(redb::Error::from)? {
-                memory.purged = Some(rmp_serde::from_slice(purged.value())?);
-            }
-            let log = read.open_table(LOG).map_err(redb::Error::from)?;
-            memory.last = match log.last().map_err(redb::Error::from)? {
-                Some((_, entry)) => Some(rmp_serde::from_slice::<Entry>(entry.value())?.log_id),
-                None => memory.purged,
-            };
-        }
+    /// Opens the log of a member whose records reflect everything up to `applied`, and makes sure that everything after
+    /// that is there and is what was written.
+    pub(super) fn open(medium: Arc<dyn Medium>, applied: Option<LogId>) -> Result<Self, LogError> {
+        let path = medium.path();
+        // the library may panic on a damaged file; whoever starts a server deserves a sentence instead
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let db = log_file::open(&*medium).map_err(|source| LogError::of(path, source))?;
+            let found = log_file::inspect(&db, path, applied)?;
+            Ok((db, found))
+        }));
+        let (db, Found { vote, purged, last }) =
+            opened.unwrap_or_else(|_| Err(LogError::damaged(path, "its pages make no sense")))?;
+        let path = path.to_owned();
         let shared = Arc::new(Shared {
-            path: path.into(),
+            medium,
+            path: path.clone(),
             db: RwLock::new(Some(db)),
-            memory: Mutex::new(memory),
+            memory: Mutex::new(Memory { vote, purged, last, ..Memory::default() }),
             disk: Arc::default(),
+            closing: AtomicBool::new(false),
         });
         let (queue, jobs) = mpsc::channel();
         let writer = Writer { shared: Arc::clone(&shared) };
         std::thread::Builder::new()
             .name("kes-log".into())
             .spawn(move || writer.run(&jobs))
-            .map_err(|e| LogError::Read(redb::Error::Io(e)))?;
+            .map_err(|e| LogError::of(&path, redb::Error::Io(e)))?;
         Ok(Self { shared, queue })
     }
 
     /// Whose log it is; nothing before [`Self::set_stamp`].
     pub(super) fn stamp(&self) -> Result<Option<String>, LogError> {
+        let path = &self.shared.path;
         let db = self.shared.db.read().unwrap_or_else(PoisonError::into_inner);
         let Some(db) = db.as_ref() else { return Ok(None) };
-        let read = db.begin_read().map_err(redb::Error::from)?;
-        let meta = read.open_table(META).map_err(redb::Error::from)?;
-        let stamp = meta.get(STAMP).map_err(redb::Error::from)?;
-        Ok(stamp.map(|stamp| String::from_utf8_lossy(stamp.value()).into_owned()))
+        let read = || {
+            let meta = db.begin_read()?.open_table(META)?;
+            Ok(meta.get(STAMP)?.map(|stamp| checked::open(STAMP.as_bytes(), stamp.value())))
+        };
+        let stamp = read().map_err(|error| LogError::of(path, error))?;
+        stamp.transpose().map_err(|why| LogError::damaged(path, format!("the stamp: {why}")))
     }
 
     /// Writes whose log it is. Only before the first entry is on its way.
     pub(super) fn set_stamp(&self, stamp: &str) -> Result<(), LogError> {
+        let path = &self.shared.path;
+        let bytes =
+            checked::seal(STAMP.as_bytes(), &stamp).map_err(|e| LogError::damaged(path, e.to_string()))?;
         let db = self.shared.db.read().unwrap_or_else(PoisonError::into_inner);
         let Some(db) = db.as_ref() else { return Ok(()) };
-        let write = db.begin_write().map_err(redb::Error::from)?;
-        {
-            let mut meta = write.open_table(META).map_err(redb::Error::from)?;
-            meta.insert(STAMP, stamp.as_bytes()).map_err(redb::Error::from)?;
-        }
-        write.commit().map_err(redb::Error::from)?;
-        Ok(())
+        let write = || {
+            let write = db.begin_write()?;
+            write.open_table(META)?.insert(STAMP, bytes.as_slice())?;
+            Ok(write.commit()?)
+        };
+        write().map_err(|error: redb::Error| LogError::of(path, error))
     }
 
     /// From where to where it reaches.
@@ -180,11 +233,33 @@ impl Log {
         Arc::clone(&self.shared.disk)
     }
 
+    /// From now on a volume that is full or sick is not tried again: the member is about to stop, and what waits was
+    /// not acknowledged.
+    pub(super) fn give_up_waiting(&self) {
+        self.shared.closing.store(true, Ordering::Release);
+    }
+
     /// Waits for what is queued and closes the file.
     pub(super) fn close(&self) {
+        self.give_up_waiting();
         let (done, closed) = mpsc::channel();
         if self.queue.send(Job::Close { done }).is_ok() {
             let _ = closed.recv();
+        }
+    }
+
+    /// Reads entries; waits while the file is being reopened because the volume is full or sick: a failure here would end
+    /// the member.
+    async fn read(&self, from: u64, to: u64, limit: usize) -> io::Result<Vec<Entry>> {
+        let mut attempts = 0;
+        loop {
+            match self.shared.read(from, to, limit) {
+                Err(_) if attempts < READ_ATTEMPTS || self.shared.is_waiting() => {
+                    attempts += 1;
+                    tokio::time::sleep(READ_RETRY).await;
+                }
+                result => return result,
+            }
         }
     }
 
@@ -196,25 +271,33 @@ impl Log {
 }
 
 impl Shared {
+    /// Whether the volume is being tried again and again.
+    fn is_waiting(&self) -> bool {
+        self.disk.is_full() && !self.closing.load(Ordering::Acquire)
+    }
+
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_disk(&self, from: u64, to: u64, limit: usize) -> io::Result<Vec<Entry>> {
+    /// Entries from the file, and whether these are all.
+    fn read_disk(&self, from: u64, to: u64, limit: usize) -> io::Result<(Vec<Entry>, bool)> {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
         let db = db.as_ref().ok_or_else(closed)?;
         let read = db.begin_read().map_err(io::Error::other)?;
         let table = read.open_table(LOG).map_err(io::Error::other)?;
         let (mut entries, mut bytes) = (Vec::new(), 0);
         for item in table.range(from..to).map_err(io::Error::other)? {
-            let (_, value) = item.map_err(io::Error::other)?;
+            let (index, value) = item.map_err(io::Error::other)?;
             bytes += value.value().len();
             if bytes > limit && !entries.is_empty() {
-                break;
+                return Ok((entries, false));
             }
-            entries.push(rmp_serde::from_slice(value.value()).map_err(io::Error::other)?);
+            let entry =
+                checked::open(&index.value().to_le_bytes(), value.value()).map_err(io::Error::other)?;
+            entries.push(entry);
         }
-        Ok(entries)
+        Ok((entries, true))
     }
 
     fn read(&self, from: u64, to: u64, limit: usize) -> io::Result<Vec<Entry>> {
@@ -223,10 +306,11 @@ impl Shared {
         }
         // memory first: what is dropped from there between the two looks is on disk already
         let recent: BTreeMap<u64, Entry> =
-            self.memory().unsynced.range(from..to).map(|(&i, e)| (i, e.clone())).collect();
+            self.memory().recent.entries.range(from..to).map(|(&i, e)| (i, e.entry.clone())).collect();
         let split = recent.keys().next().copied().unwrap_or(to);
-        let mut entries = if from < split { self.read_disk(from, split, limit)? } else { Vec::new() };
-        if entries.last().map_or(from, |e| e.log_id.index + 1) == split {
+        let (mut entries, is_all) =
+            if from < split { self.read_disk(from, split, limit)? } else { (Vec::new(), true) };
+        if is_all {
             entries.extend(recent.into_values());
         }
         Ok(entries)
@@ -242,13 +326,20 @@ impl Writer {
         while let Ok(first) = jobs.recv() {
             let mut batch = vec![first];
             batch.extend(jobs.try_iter());
-            self.commit_when_possible(&batch);
+            let is_done = self.commit_when_possible(&batch);
             for job in batch {
                 match job {
+                    Job::Close { done } => {
+                        *self.shared.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+                        let _ = done.send(());
+                        return;
+                    }
+                    // whoever waits for it hears that the log is closed
+                    _ if !is_done => {}
                     Job::Append { entries, done } => {
                         let mut memory = self.shared.memory();
-                        for (index, _) in &entries {
-                            memory.unsynced.remove(index);
+                        for (id, _) in &entries {
+                            memory.recent.synced(*id);
                         }
                         drop(memory);
                         done.io_completed(Ok(()));
@@ -256,34 +347,39 @@ impl Writer {
                     Job::Vote { done, .. } | Job::Truncate { done, .. } | Job::Purge { done, .. } => {
                         let _ = done.send(());
                     }
-                    Job::Close { done } => {
-                        *self.shared.db.write().unwrap_or_else(PoisonError::into_inner) = None;
-                        let _ = done.send(());
-                        return;
-                    }
                 }
             }
         }
     }
 
     /// Commits `batch`. A volume that is full or sick is tried again until it works: nothing that waits here was
-    /// acknowledged, and giving up would end the data plane too.
-    fn commit_when_possible(&self, batch: &[Job]) {
+    /// acknowledged, and giving up would end the data plane too. False when the member stops before it works.
+    fn commit_when_possible(&self, batch: &[Job]) -> bool {
         let mut warned = false;
-        while let Err(error) = self.commit(batch) {
+        while let Err(error) = self.try_commit(batch) {
             let full = is_disk_full(&error);
             if !warned {
                 tracing::error!(%error, full, "the log cannot be written: changes wait, reads go on");
                 warned = true;
             }
-            self.shared.disk.full.store(true, Ordering::Relaxed);
+            self.shared.disk.set_full(true);
+            if self.shared.closing.load(Ordering::Acquire) {
+                return false;
+            }
             std::thread::sleep(FULL_RETRY);
             self.reopen();
         }
         if warned {
             tracing::info!("the log can be written again");
         }
-        self.shared.disk.full.store(false, Ordering::Relaxed);
+        self.shared.disk.set_full(false);
+        true
+    }
+
+    /// A panic of the library is one more way in which a volume is sick.
+    fn try_commit(&self, batch: &[Job]) -> Result<(), redb::Error> {
+        let panicked = |_| Err(redb::Error::Corrupted("its pages make no sense".into()));
+        catch_unwind(AssertUnwindSafe(|| self.commit(batch))).unwrap_or_else(panicked)
     }
 
     fn commit(&self, batch: &[Job]) -> Result<(), redb::Error> {
@@ -296,8 +392,8 @@ impl Writer {
             for job in batch {
                 match job {
                     Job::Append { entries, .. } => {
-                        for (index, entry) in entries {
-                            log.insert(index, entry.as_slice())?;
+                        for (id, entry) in entries {
+                            log.insert(id.index, entry.as_slice())?;
                         }
                     }
                     Job::Vote { vote, .. } => drop(meta.insert(VOTE, vote.as_slice())?),
@@ -318,24 +414,16 @@ impl Writer {
     fn reopen(&self) {
         let mut db = self.shared.db.write().unwrap_or_else(PoisonError::into_inner);
         *db = None;
-        match open_database(&self.shared.path) {
+        match log_file::open(&*self.shared.medium) {
             Ok(opened) => *db = Some(opened),
             Err(error) => tracing::debug!(%error, "the log cannot be reopened yet"),
         }
     }
 }
 
-fn open_database(path: &Path) -> Result<Database, LogError> {
-    let db = Database::builder().set_cache_size(CACHE).create(path)?;
-    let write = db.begin_write().map_err(redb::Error::from)?;
-    write.open_table(LOG).map_err(redb::Error::from)?;
-    write.open_table(META).map_err(redb::Error::from)?;
-    write.commit().map_err(redb::Error::from)?;
-    Ok(db)
-}
-
 fn is_disk_full(error: &redb::Error) -> bool {
-    matches!(error, redb::Error::Io(e) if e.kind() == io::ErrorKind::StorageFull)
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error, redb::Error::Io(e) if matches!(e.kind(), StorageFull | QuotaExceeded))
 }
 
 fn closed() -> io::Error {
@@ -362,11 +450,11 @@ impl RaftLogReader<TypeConfig> for Log {
         range: R,
     ) -> io::Result<Vec<Entry>> {
         let (from, to) = bounds(&range);
-        self.shared.read(from, to, usize::MAX)
+        self.read(from, to, usize::MAX).await
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.shared.read(start, end, READ_LIMIT)
+        self.read(start, end, READ_LIMIT).await
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -387,7 +475,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        let bytes = rmp_serde::to_vec(vote).map_err(io::Error::other)?;
+        let bytes = checked::seal(VOTE.as_bytes(), vote).map_err(io::Error::other)?;
         self.run(|done| Job::Vote { vote: bytes, done }).await?;
         self.shared.memory().vote = Some(*vote);
         Ok(())
@@ -401,9 +489,11 @@ impl RaftLogStorage<TypeConfig> for Log {
         let mut encoded = Vec::new();
         let mut memory = self.shared.memory();
         for entry in entries {
-            encoded.push((entry.log_id.index, rmp_serde::to_vec(&entry).map_err(io::Error::other)?));
-            memory.last = Some(entry.log_id);
-            memory.unsynced.insert(entry.log_id.index, entry);
+            let id = entry.log_id;
+            let bytes = checked::seal(&id.index.to_le_bytes(), &entry).map_err(io::Error::other)?;
+            memory.last = Some(id);
+            memory.recent.insert(entry, bytes.len());
+            encoded.push((id, bytes));
         }
         drop(memory);
         self.queue.send(Job::Append { entries: encoded, done: callback }).map_err(|_| closed())
@@ -414,16 +504,17 @@ impl RaftLogStorage<TypeConfig> for Log {
         {
             let mut memory = self.shared.memory();
             memory.last = memory.last.min(last);
-            memory.unsynced.split_off(&from);
+            memory.recent.truncate(from);
         }
         self.run(|done| Job::Truncate { from, done }).await
     }
 
     async fn purge(&mut self, id: LogId) -> io::Result<()> {
-        let bytes = rmp_serde::to_vec(&id).map_err(io::Error::other)?;
+        let bytes = checked::seal(PURGED.as_bytes(), &id).map_err(io::Error::other)?;
         {
             let mut memory = self.shared.memory();
             memory.purged = Some(id);
+            memory.recent.purge(id.index);
             if memory.last < Some(id) {
                 memory.last = Some(id);
             }

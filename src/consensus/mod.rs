@@ -4,27 +4,47 @@
 //! writes and syncs → `state` applies to `store` and tells the observer → the answer goes back to each proposer.
 
 mod batcher;
+mod checked;
+mod error;
 mod log;
+mod log_file;
 mod network;
+#[cfg(test)]
+mod power;
 mod state;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod tests;
 mod types;
 mod whole;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use openraft::{Config, Raft, SnapshotPolicy, raft::ReadPolicy};
+use tokio::sync::mpsc;
 
 use self::{
-    batcher::Batcher, log::Log, network::NoPeers, state::StateMachine, types::TypeConfig, whole::Halves,
+    batcher::Batcher,
+    log::Log,
+    log_file::Medium,
+    network::NoPeers,
+    state::{StateMachine, Trouble},
+    types::TypeConfig,
+    whole::Halves,
 };
 pub use self::{
+    error::{Error, LogError},
     state::Observer,
     types::Member,
     whole::{Mismatch, Owner},
 };
-use crate::store::{Change, Outcome, Records, StoreError};
+use crate::store::{Change, Limits, Outcome, Records};
 
 /// File of the log within the data directory.
 pub const LOG_FILE: &str = "log.redb";
@@ -36,66 +56,74 @@ const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long start-up may take to catch up with the log.
 const RECOVER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why a change did not get its place in the log, or the log could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The log could not be opened.
-    #[error("failed to open the log: {0}")]
-    OpenLog(#[source] log::LogError),
-    /// The records could not be opened.
-    #[error(transparent)]
-    OpenRecords(#[from] StoreError),
-    /// Log and records do not belong together.
-    #[error(transparent)]
-    Mixed(#[from] Mismatch),
-    /// The volume is full: the change was not made.
-    #[error("no space left on the volume")]
-    DiskFull,
-    /// No answer in time: the change may still be made.
-    #[error("the change was not confirmed within {} seconds", PROPOSE_TIMEOUT.as_secs())]
-    Timeout,
-    /// This member cannot accept changes now.
-    #[error("the log accepts no changes: {0}")]
-    Unavailable(String),
-}
-
 /// This member's part in the cluster.
 pub struct Consensus {
     raft: Raft<TypeConfig, StateMachine>,
     batcher: Batcher,
     log: Log,
     records: Records,
+    trouble: Trouble,
 }
 
 impl Consensus {
-    /// Opens log and records in `dir` (making them when absent) and starts the member. `observer` hears of every
-    /// change after it was applied, in order.
+    /// Makes log and records in `dir`, where there are none, and starts the member.
     ///
     /// # Errors
-    /// When log or records cannot be opened, or do not belong together.
+    /// When log or records cannot be made.
+    pub async fn create(dir: &Path, owner: &Owner, observer: Arc<dyn Observer>) -> Result<Self, Error> {
+        log_file::create(&dir.join(LOG_FILE))?;
+        Self::open(dir, owner, observer).await
+    }
+
+    /// Opens log and records in `dir` and starts the member. `observer` hears of every change after it was applied, in
+    /// order.
+    ///
+    /// # Errors
+    /// When log or records cannot be opened, are damaged, or do not belong together.
     pub async fn open(dir: &Path, owner: &Owner, observer: Arc<dyn Observer>) -> Result<Self, Error> {
-        let records = Records::open(&dir.join(RECORDS_DIR))?;
-        let log = Log::open(&dir.join(LOG_FILE)).map_err(Error::OpenLog)?;
-        let state = StateMachine::open(records.clone(), observer)?;
-        let halves = Halves {
-            log_stamp: log.stamp().map_err(Error::OpenLog)?,
-            records_stamp: records.stamp()?,
-            applied: state.applied(),
-            ..log.reach()
-        };
-        whole::check(owner, &halves)?;
-        if halves.log_stamp.is_none() {
-            log.set_stamp(&owner.stamp()).map_err(Error::OpenLog)?;
-        }
-        if halves.records_stamp.is_none() {
-            records.set_stamp(&owner.stamp())?;
-        }
+        let log = Arc::new(log_file::File(dir.join(LOG_FILE)));
+        Self::open_with(dir.join(RECORDS_DIR), log, owner, observer, Limits::default()).await
+    }
+
+    /// As [`Self::open`], with the records in the folder `path` and the log on `medium`.
+    async fn open_with(
+        path: PathBuf,
+        medium: Arc<dyn Medium>,
+        owner: &Owner,
+        observer: Arc<dyn Observer>,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        let mine = owner.clone();
+        // all of it reads the volume
+        let opened = tokio::task::spawn_blocking(move || {
+            let records = Records::open(&path, limits)?;
+            let (ripe, snapshots) = mpsc::channel(1);
+            let state = StateMachine::open(&path, records.clone(), observer, ripe)?;
+            let log = Log::open(medium, state.last())?;
+            let halves = Halves {
+                log_stamp: log.stamp()?,
+                records_stamp: records.stamp()?,
+                applied: state.last().map(|id| id.index),
+                ..log.reach()
+            };
+            whole::check(&mine, &halves)?;
+            if halves.log_stamp.is_none() {
+                log.set_stamp(&mine.stamp())?;
+            }
+            if halves.records_stamp.is_none() {
+                records.set_stamp(&mine.stamp());
+            }
+            Ok::<_, Error>((records, log, state, snapshots))
+        });
+        let (records, log, state, snapshots) =
+            opened.await.map_err(|e| Error::Unavailable(e.to_string()))??;
+        let trouble = state.trouble();
         let raft = Raft::new(owner.member, Arc::new(config()), NoPeers, log.clone(), state)
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))?;
-        let batcher = Batcher::start(raft.clone(), log.disk());
-        Ok(Self { raft, batcher, log, records })
+        tokio::spawn(take_snapshots(raft.clone(), snapshots));
+        let batcher = Batcher::start(raft.clone());
+        Ok(Self { raft, batcher, log, records, trouble })
     }
 
     /// Makes this member the only voter of a new cluster.
@@ -114,8 +142,14 @@ impl Consensus {
     /// Waits until everything that was acknowledged before the last stop has been applied.
     ///
     /// # Errors
-    /// When that takes longer than a minute.
+    /// [`Error::Replay`] when a record is damaged that decides what became of a change; otherwise when it takes longer
+    /// than a minute.
     pub async fn recover(&self) -> Result<(), Error> {
+        // what the library says of a failed replay is that it failed
+        self.lead().await.map_err(|error| self.trouble.take().map_or(error, Error::Replay))
+    }
+
+    async fn lead(&self) -> Result<(), Error> {
         let unavailable = |e: &dyn std::fmt::Display| Error::Unavailable(e.to_string());
         if self.raft.voter_ids().eq([*self.raft.node_id()]) {
             // nobody else can lead, so nobody else's heartbeat need be waited for
@@ -134,12 +168,22 @@ impl Consensus {
     /// applied here.
     ///
     /// # Errors
-    /// [`Error::DiskFull`] when it was not made; [`Error::Timeout`] and [`Error::Unavailable`] when it may have been.
+    /// [`Error::DiskFull`] when it was not made; [`Error::DiskFullMeanwhile`], [`Error::Timeout`] and
+    /// [`Error::Unavailable`] when it may have been or may still be.
     pub async fn propose(&self, change: Change) -> Result<Outcome, Error> {
-        match tokio::time::timeout(PROPOSE_TIMEOUT, self.batcher.propose(change)).await {
-            Ok(result) => result,
-            Err(_) if self.log.disk().is_full() => Err(Error::DiskFull),
-            Err(_) => Err(Error::Timeout),
+        let disk = self.log.disk();
+        if disk.is_full() || self.records.is_full() {
+            return Err(Error::DiskFull);
+        }
+        tokio::select! {
+            biased;
+            result = tokio::time::timeout(PROPOSE_TIMEOUT, self.batcher.propose(change)) => match result {
+                Ok(result) => result,
+                Err(_) if self.records.is_full() => Err(Error::DiskFullMeanwhile),
+                Err(_) => Err(Error::Timeout),
+            },
+            // nobody is kept waiting for a person who makes room
+            () = disk.until_full() => Err(Error::DiskFullMeanwhile),
         }
     }
 
@@ -165,13 +209,35 @@ impl Consensus {
 
     /// Stops the member: no change is accepted any more, and what was accepted is on disk.
     pub async fn close(&self) {
+        // whoever waits for a full volume waits no longer
+        self.records.close();
+        self.log.give_up_waiting();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the consensus task did not end cleanly");
         }
-        if let Err(error) = self.records.persist() {
-            tracing::warn!(%error, "the records were not synced; the log will replay them");
+        let records = self.records.clone();
+        let persist = move || {
+            records.end_upkeep();
+            records.persist()
+        };
+        match tokio::task::spawn_blocking(persist).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the records were not written; the log will replay them")
+            }
+            Err(error) => tracing::warn!(%error, "the records were not written; the log will replay them"),
         }
         self.log.close();
+    }
+}
+
+/// Takes a snapshot whenever the state machine is ripe for one: the records are written out, and the log before that
+/// moment is purged.
+async fn take_snapshots(raft: Raft<TypeConfig, StateMachine>, mut ripe: mpsc::Receiver<()>) {
+    while ripe.recv().await.is_some() {
+        if raft.trigger().snapshot().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -182,7 +248,8 @@ fn config() -> Config {
         election_timeout_min: 800,
         election_timeout_max: 1200,
         max_payload_entries: 64,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(2_000),
+        // `take_snapshots` knows better when it is time
+        snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 500,
         purge_batch_size: 500,
         ..Config::default()

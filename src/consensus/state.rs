@@ -1,6 +1,11 @@
 //! The state machine: committed entries become records, in order, and the observer hears of each.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt};
 use openraft::{
@@ -9,6 +14,7 @@ use openraft::{
     type_config::alias::SnapshotOf,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::types::{LogId, Outcomes, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::store::{Change, Copy, Outcome, Records, StoreError};
@@ -18,6 +24,9 @@ pub trait Observer: Send + Sync + 'static {
     /// `change` was applied and had this outcome.
     fn applied(&self, change: &Change, outcome: Outcome);
 }
+
+/// How long applying pauses while memory holds more than it should.
+const BEHIND: Duration = Duration::from_millis(10);
 
 /// A snapshot is a view of the records at one moment: nothing is copied until a new member asks for it.
 pub(crate) type SnapshotData = Copy;
@@ -34,27 +43,84 @@ pub(crate) struct StateMachine {
     records: Records,
     observer: Arc<dyn Observer>,
     applied: Applied,
+    /// Told when it is time for a snapshot; full while one is due.
+    ripe: mpsc::Sender<()>,
     /// Whether a snapshot was ever taken: openraft must not be shown one that it did not order.
     has_snapshot: bool,
+    trouble: Trouble,
+}
+
+/// Why a change could not be applied, for whoever wonders why the member ended.
+#[derive(Clone, Default)]
+pub(super) struct Trouble(Arc<Mutex<Option<StoreError>>>);
+
+impl Trouble {
+    fn note(&self, error: StoreError) -> io::Error {
+        let text = error.to_string();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        io::Error::other(text)
+    }
+
+    /// The last one, once.
+    pub(super) fn take(&self) -> Option<StoreError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Who waits for what becomes of an entry.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Asked {
+    /// Somebody: it is applied for the first time.
+    Now,
+    /// Nobody: it may have been applied and acknowledged in an earlier life, or is by other members.
+    Before,
 }
 
 impl StateMachine {
-    pub(super) fn open(records: Records, observer: Arc<dyn Observer>) -> Result<Self, StoreError> {
-        let applied = match records.applied()? {
-            Some(bytes) => rmp_serde::from_slice(&bytes).map_err(StoreError::damaged)?,
+    /// `path` is where the records are, for error messages.
+    pub(super) fn open(
+        path: &Path,
+        records: Records,
+        observer: Arc<dyn Observer>,
+        ripe: mpsc::Sender<()>,
+    ) -> Result<Self, StoreError> {
+        let applied = match records.applied() {
+            Some(bytes) => rmp_serde::from_slice(&bytes).map_err(|error| StoreError::Damaged {
+                path: path.into(),
+                why: format!("the log position that it reflects makes no sense: {error}"),
+            })?,
             None => Applied::default(),
         };
-        Ok(Self { records, observer, applied, has_snapshot: false })
+        Ok(Self { records, observer, applied, ripe, has_snapshot: false, trouble: Trouble::default() })
     }
 
-    /// Index of the last applied entry.
-    pub(super) fn applied(&self) -> Option<u64> {
-        self.applied.last.map(|id| id.index)
+    /// The last entry that the records reflect.
+    pub(super) fn last(&self) -> Option<LogId> {
+        self.applied.last
     }
 
-    fn store(&self, changes: &[Change], applied: &Applied) -> io::Result<Vec<Outcome>> {
+    /// Where it notes why it could not go on.
+    pub(super) fn trouble(&self) -> Trouble {
+        self.trouble.clone()
+    }
+
+    fn store(&self, changes: &[Change], applied: &Applied, asked: Asked) -> io::Result<Vec<Outcome>> {
         let position = rmp_serde::to_vec(applied).map_err(io::Error::other)?;
-        self.records.apply(changes, &position).map_err(io::Error::other)
+        let nodes = self.applied.membership.membership().nodes().count();
+        // Several members must decide alike: one that cannot read a record has to stop, and be replaced. And an entry
+        // that is applied once more must become what it was before: refusing now what was acknowledged then would lose
+        // it without a word.
+        let outcomes = if nodes > 1 || asked == Asked::Before {
+            self.records.apply(changes, &position)
+        } else {
+            self.records.apply_alone(changes, &position)
+        };
+        let outcomes = outcomes.map_err(|error| self.trouble.note(error))?;
+        // what was decided without knowing is never decided again
+        if self.records.wants_persist() || outcomes.contains(&Outcome::Unreadable) {
+            let _ = self.ripe.try_send(());
+        }
+        Ok(outcomes)
     }
 
     fn meta(&self) -> SnapshotMeta {
@@ -76,16 +142,21 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
+            while self.records.is_behind() && !self.records.is_closed() {
+                let _ = self.ripe.try_send(());
+                tokio::time::sleep(BEHIND).await;
+            }
+            let asked = if responder.is_some() { Asked::Now } else { Asked::Before };
             let mut applied = self.applied.clone();
             applied.last = Some(entry.log_id);
             let outcomes = match entry.payload {
-                EntryPayload::Blank => self.store(&[], &applied)?,
+                EntryPayload::Blank => self.store(&[], &applied, asked)?,
                 EntryPayload::Membership(membership) => {
                     applied.membership = StoredMembership::new(Some(entry.log_id), membership);
-                    self.store(&[], &applied)?
+                    self.store(&[], &applied, asked)?
                 }
                 EntryPayload::Normal(changes) => {
-                    let outcomes = self.store(&changes.0, &applied)?;
+                    let outcomes = self.store(&changes.0, &applied, asked)?;
                     for (change, &outcome) in changes.0.iter().zip(&outcomes) {
                         self.observer.applied(change, outcome);
                     }
@@ -135,7 +206,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
         // the log is purged up to a snapshot, so what it covers must survive a power cut without the log
         let records = self.records.clone();
-        tokio::task::spawn_blocking(move || records.persist()).await?.map_err(io::Error::other)?;
+        let persist = move || records.persist_when_possible();
+        tokio::task::spawn_blocking(persist).await?.map_err(io::Error::other)?;
         Ok(SnapshotOf::<TypeConfig, SnapshotData> { meta: self.meta.clone(), snapshot: self.copy.clone() })
     }
 }

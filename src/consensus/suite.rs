@@ -7,12 +7,15 @@ use openraft::{
     testing::log::{StoreBuilder, Suite},
 };
 
+use tokio::sync::mpsc;
+
 use super::{
     log::Log,
+    log_file,
     state::{Observer, StateMachine},
     types::TypeConfig,
 };
-use crate::store::{Change, Outcome, Records};
+use crate::store::{Change, Limits, Outcome, Records};
 
 struct Nobody;
 
@@ -25,9 +28,11 @@ struct Builder;
 impl StoreBuilder<TypeConfig, Log, StateMachine, tempfile::TempDir> for Builder {
     async fn build(&self) -> Result<(tempfile::TempDir, Log, StateMachine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(&dir.path().join("log.redb")).unwrap();
-        let records = Records::open(&dir.path().join("records")).unwrap();
-        Ok((dir, log, StateMachine::open(records, Arc::new(Nobody)).unwrap()))
+        let (log, path) = (dir.path().join("log.redb"), dir.path().join("records"));
+        let records = Records::open(&path, Limits::default()).unwrap();
+        let state = StateMachine::open(&path, records, Arc::new(Nobody), mpsc::channel(1).0).unwrap();
+        log_file::create(&log).unwrap();
+        Ok((dir, Log::open(Arc::new(log_file::File(log)), None).unwrap(), state))
     }
 }
 

@@ -78,7 +78,7 @@ pub(super) async fn create(setup: &Setup, plan: Plan) -> Result<Summary, Error> 
         Manifest { format: FORMAT, cluster_id: cluster_id.clone(), member_id, settings: plan.settings };
     Directory::create(&setup.dir, &manifest, async |staging: &Path| {
         let owner = Owner { cluster: cluster_id.clone(), member: member_id };
-        let consensus = Consensus::open(staging, &owner, Arc::new(Nobody)).await?;
+        let consensus = Consensus::create(staging, &owner, Arc::new(Nobody)).await?;
         consensus.bootstrap(Member::default()).await?;
         for change in changes {
             consensus.propose(change).await?;

@@ -63,7 +63,9 @@ impl Effect {
             Change::Create { key, .. } | Change::Put { key, .. } | Change::Delete { key } => match key.kind {
                 Kind::Key if matches!(change, Change::Delete { .. }) => Some(Self::Forget(key.clone())),
                 Kind::Enclave | Kind::Policy | Kind::Identity => Some(Self::Refresh(key.clone())),
-                Kind::Key | Kind::Root | Kind::Cluster | Kind::Secret | Kind::EnclaveId => None,
+                Kind::Key | Kind::Root | Kind::Cluster | Kind::Secret | Kind::EnclaveId | Kind::Remains => {
+                    None
+                }
             },
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     authz::PolicyError,
     consensus,
     crypto::{RecordError, SealError},
-    store::{DirectoryError, Outcome, StoreError},
+    store::{DirectoryError, Outcome, RecordKey, StoreError},
 };
 
 /// Why a request is refused or failed.
@@ -39,6 +39,9 @@ pub enum Error {
     /// One record does not open or makes no sense; others are not affected.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// What the change depends on cannot be read from the volume: it was not made.
+    #[error("the change was not made: what it depends on cannot be read")]
+    Unreadable,
     /// The directory has no root key or cluster record.
     #[error("'{0}' holds no cluster: its first records are missing")]
     NoCluster(String),
@@ -49,17 +52,20 @@ pub enum Error {
 #[error("record {record} is damaged: {why}")]
 pub struct Damage {
     /// Kind, name and the id of the enclave.
-    record: String,
+    pub(super) record: String,
     /// What does not fit.
-    why: String,
+    pub(super) why: String,
+}
+
+impl Damage {
+    pub(super) fn new(key: &RecordKey, why: impl std::fmt::Display) -> Self {
+        Self { record: key.to_string(), why: why.to_string() }
+    }
 }
 
 impl Error {
-    pub(super) fn damaged(key: &crate::store::RecordKey, why: impl std::fmt::Display) -> Self {
-        Self::Damaged(Damage {
-            record: format!("{:?} '{}' of enclave {}", key.kind, key.name, key.enclave),
-            why: why.to_string(),
-        })
+    pub(super) fn damaged(key: &RecordKey, why: impl std::fmt::Display) -> Self {
+        Self::Damaged(Damage::new(key, why))
     }
 
     /// What the client is told.
@@ -71,21 +77,29 @@ impl Error {
             Self::Refused(refused) => refused.clone(),
             Self::Policy(error) => ApiError::new(Fault::BadRequest, error.to_string()),
             Self::Consensus(consensus::Error::DiskFull) => ApiError::STORAGE_FULL,
+            Self::Consensus(consensus::Error::DiskFullMeanwhile) => ApiError::STORAGE_FULL_MEANWHILE,
             Self::Consensus(consensus::Error::Timeout | consensus::Error::Unavailable(_)) => {
                 ApiError::new(Fault::Unavailable, self.to_string())
             }
             Self::Store(error) if error.is_disk_full() => ApiError::STORAGE_FULL,
-            Self::Damaged(Damage { record, why }) => {
-                // the id tells whether two answers are about the same record
-                let id = fingerprint(record);
-                ApiError::new(Fault::Internal, format!("record is damaged (id {id})"))
-                    .because(format_args!("{record}: {why}"))
-            }
+            Self::Damaged(Damage { record, why }) => damaged(record, why),
+            Self::Store(StoreError::Unreadable { record, source }) => damaged(record, &source.to_string()),
+            Self::Unreadable => ApiError::new(
+                Fault::Internal,
+                "record is damaged: the change was not made, see the server's log",
+            ),
             Self::Directory(_) | Self::Seal(_) | Self::Store(_) | Self::Consensus(_) | Self::NoCluster(_) => {
                 ApiError::new(Fault::Internal, "internal error: see the server's log").because(self)
             }
         }
     }
+}
+
+/// The id tells whether two answers are about the same record.
+fn damaged(record: &str, why: &str) -> ApiError {
+    let id = fingerprint(record);
+    ApiError::new(Fault::Internal, format!("record is damaged (id {id})"))
+        .because(format_args!("{record}: {why}"))
 }
 
 fn fingerprint(text: &str) -> String {
@@ -106,5 +120,6 @@ pub(super) fn outcome(outcome: Outcome, exists: ApiError, missing: ApiError) -> 
         Outcome::Exists => Err(exists.into()),
         Outcome::Missing => Err(missing.into()),
         Outcome::NoEnclave => Err(ApiError::ENCLAVE_NOT_FOUND.into()),
+        Outcome::Unreadable => Err(Error::Unreadable),
     }
 }

@@ -244,8 +244,8 @@ async fn no_key_of_a_deleted_enclave_gets_into_a_later_one_of_its_name() {
     }
     // each key that is there was made for this enclave: it opens
     let proof = may!(service, ADMIN, "default", action::ListKeys, "/v1/key/list/").unwrap();
-    let names: Vec<_> =
-        service.list_keys(&proof, "*").unwrap().flat_map(Result::unwrap).map(|info| info.name).collect();
+    let pages = service.list_keys(&proof, "*").unwrap();
+    let names: Vec<_> = pages.flat_map(Result::unwrap).map(|info| info.name).collect();
     for key in &names {
         describe(&service, key.as_str()).unwrap();
     }

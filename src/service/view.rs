@@ -21,7 +21,7 @@ use crate::{
     api::{ApiError, EnclaveName, Identity, PolicyName, message},
     authz::{Policy, Role},
     crypto::SealingKeys,
-    store::{EnclaveId, Kind, RecordKey, Records},
+    store::{EnclaveId, Kind, RecordKey, Records, StoreError},
 };
 
 pub(super) struct StoredPolicy {
@@ -42,21 +42,30 @@ pub(super) struct Enclave {
     pub(super) created_by: Identity,
     policies: HashMap<PolicyName, Loaded<StoredPolicy>>,
     identities: HashMap<Identity, Loaded<IdentityBody>>,
+    /// Why it is not known which policies and identities there are, if it is not.
+    unknown: Option<Damage>,
 }
 
 impl Enclave {
+    /// What to say of something that is not in memory.
+    fn missing(&self, refusal: ApiError) -> Error {
+        self.unknown.clone().map_or_else(|| refusal.into(), Error::Damaged)
+    }
+
     /// What `identity` is here. When the record that says so is damaged nothing is granted.
     pub(super) fn role(&self, identity: &Identity) -> Result<Role<'_>, Error> {
         if *identity == self.admin {
             return Ok(Role::EnclaveAdmin);
         }
         let assigned = match self.identities.get(identity) {
-            None => return Ok(Role::Unknown),
+            None if self.unknown.is_none() => return Ok(Role::Unknown),
+            None => return Err(self.missing(ApiError::IDENTITY_NOT_FOUND)),
             Some(Ok(assigned)) => assigned,
             Some(Err(damage)) => return Err(damage.clone().into()),
         };
         match self.policies.get(&assigned.policy) {
-            None => Ok(Role::Assigned(const { &Policy::EMPTY })),
+            None if self.unknown.is_none() => Ok(Role::Assigned(const { &Policy::EMPTY })),
+            None => Err(self.missing(ApiError::POLICY_NOT_FOUND)),
             Some(Ok(policy)) => Ok(Role::Assigned(&policy.compiled)),
             Some(Err(damage)) => Err(damage.clone().into()),
         }
@@ -64,14 +73,14 @@ impl Enclave {
 
     pub(super) fn identity(&self, identity: &Identity) -> Result<&IdentityBody, Error> {
         match self.identities.get(identity) {
-            None => Err(ApiError::IDENTITY_NOT_FOUND.into()),
+            None => Err(self.missing(ApiError::IDENTITY_NOT_FOUND)),
             Some(loaded) => loaded.as_deref().map_err(|damage| damage.clone().into()),
         }
     }
 
     pub(super) fn policy(&self, name: &PolicyName) -> Result<&StoredPolicy, Error> {
         match self.policies.get(name) {
-            None => Err(ApiError::POLICY_NOT_FOUND.into()),
+            None => Err(self.missing(ApiError::POLICY_NOT_FOUND)),
             Some(loaded) => loaded.as_deref().map_err(|damage| damage.clone().into()),
         }
     }
@@ -91,6 +100,8 @@ impl Enclave {
 struct Enclaves {
     by_name: HashMap<EnclaveName, Loaded<Enclave>>,
     names: HashMap<EnclaveId, EnclaveName>,
+    /// Why it is not known which enclaves there are, if it is not.
+    unknown: Option<Damage>,
 }
 
 impl Enclaves {
@@ -128,7 +139,9 @@ impl View {
             root,
             records,
         };
-        for key in view.keys(Kind::Enclave, EnclaveId::CLUSTER)? {
+        let (keys, unknown) = view.keys(Kind::Enclave, EnclaveId::CLUSTER);
+        view.enclaves.store(Arc::new(Enclaves { unknown, ..Enclaves::default() }));
+        for key in keys {
             view.refresh(&key)?;
         }
         Ok(view)
@@ -143,10 +156,11 @@ impl View {
         enclave: &EnclaveName,
         f: impl FnOnce(&Arc<Enclave>) -> R,
     ) -> Result<R, Error> {
-        match self.enclaves.load().by_name.get(enclave) {
-            None => Err(ApiError::ENCLAVE_NOT_FOUND.into()),
-            Some(Ok(enclave)) => Ok(f(enclave)),
-            Some(Err(damage)) => Err(damage.clone().into()),
+        let enclaves = self.enclaves.load();
+        match (enclaves.by_name.get(enclave), &enclaves.unknown) {
+            (Some(Ok(enclave)), _) => Ok(f(enclave)),
+            (Some(Err(damage)), _) | (None, Some(damage)) => Err(damage.clone().into()),
+            (None, None) => Err(ApiError::ENCLAVE_NOT_FOUND.into()),
         }
     }
 
@@ -179,7 +193,9 @@ impl View {
                 }
                 enclaves.by_name.insert(name, Ok(Arc::new(changed)));
             }
-            Kind::Root | Kind::Cluster | Kind::Key | Kind::Secret | Kind::EnclaveId => return Ok(()),
+            Kind::Root | Kind::Cluster | Kind::Key | Kind::Secret | Kind::EnclaveId | Kind::Remains => {
+                return Ok(());
+            }
         }
         self.enclaves.store(Arc::new(enclaves));
         Ok(())
@@ -214,23 +230,33 @@ impl View {
             created_by: body.created_by,
             policies: HashMap::new(),
             identities: HashMap::new(),
+            unknown: None,
         };
-        for key in self.keys(Kind::Policy, body.id)? {
+        let (policies, unknown) = self.keys(Kind::Policy, body.id);
+        enclave.unknown = unknown;
+        for key in policies {
             self.load_policy(&mut enclave, &key)?;
         }
-        for key in self.keys(Kind::Identity, body.id)? {
+        let (identities, unknown) = self.keys(Kind::Identity, body.id);
+        enclave.unknown = enclave.unknown.or(unknown);
+        for key in identities {
             self.load_identity(&mut enclave, &key)?;
         }
         Ok(Some(enclave))
     }
 
-    fn keys(&self, kind: Kind, enclave: EnclaveId) -> Result<Vec<RecordKey>, Error> {
+    /// Which records there are, as far as the volume can be read, and why not all, if not.
+    fn keys(&self, kind: Kind, enclave: EnclaveId) -> (Vec<RecordKey>, Option<Damage>) {
         let mut keys = Vec::new();
-        self.records.visit(kind, enclave, "", |key, _| {
+        let visited = self.records.visit(kind, enclave, "", |key, _| {
             keys.push(key);
             true
-        })?;
-        Ok(keys)
+        });
+        let unknown = visited.err().map(|error| {
+            tracing::error!(%error, ?kind, %enclave, "some records cannot be listed: what depends on them is refused");
+            Damage::new(&RecordKey::of_enclave(kind, enclave, ""), error)
+        });
+        (keys, unknown)
     }
 
     fn read_policy(&self, secret: &SealingKeys, key: &RecordKey) -> Result<Option<StoredPolicy>, Error> {
@@ -255,6 +281,11 @@ impl View {
 fn keep_damage<T>(read: Result<Option<T>, Error>) -> Result<Option<Loaded<T>>, Error> {
     match read {
         Ok(found) => Ok(found.map(|value| Ok(Arc::new(value)))),
+        Err(Error::Store(StoreError::Unreadable { record, source })) => {
+            let damage = Damage { record, why: source.to_string() };
+            tracing::error!(%damage, "a record cannot be read; others are not affected");
+            Ok(Some(Err(damage)))
+        }
         Err(Error::Damaged(damage)) => {
             tracing::error!(%damage, "a record cannot be used; others are not affected");
             Ok(Some(Err(damage)))

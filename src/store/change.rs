@@ -59,14 +59,18 @@ pub enum Outcome {
     Missing,
     /// The record's enclave does not exist: nothing was written.
     NoEnclave,
+    /// Whether the record exists cannot be read: nothing was written. Only where no other member has to decide alike.
+    Unreadable,
 }
 
 /// What `decide` may ask of the records as they are at this point of the log.
 pub(super) trait Present {
     type Error;
-    fn present(&self, key: &RecordKey) -> Result<bool, Self::Error>;
+    fn present(&mut self, key: &RecordKey) -> Result<bool, Self::Error>;
+    /// Whether there is an enclave with this id.
+    fn exists(&mut self, enclave: EnclaveId) -> Result<bool, Self::Error>;
     /// The name of the enclave with this id, if there is one.
-    fn enclave(&self, id: EnclaveId) -> Result<Option<Vec<u8>>, Self::Error>;
+    fn enclave(&mut self, id: EnclaveId) -> Result<Option<Vec<u8>>, Self::Error>;
 }
 
 impl Change {
@@ -85,21 +89,21 @@ impl Change {
     ///
     /// A record belongs to an enclave by its id, so a change that was sealed for an enclave is refused once that
     /// enclave is gone, also when another has its name by then.
-    pub(super) fn decide<P: Present>(&self, records: &P) -> Result<Outcome, P::Error> {
-        let key = self.key();
-        if let Some(parent) = key.parent()
-            && !records.present(&parent)?
+    pub(super) fn decide<P: Present>(&self, records: &mut P) -> Result<Outcome, P::Error> {
+        if let Self::Create { key, .. } | Self::Put { key, .. } | Self::Delete { key } = self
+            && key.kind.is_of_enclave()
+            && !records.exists(key.enclave)?
         {
             return Ok(Outcome::NoEnclave);
         }
         Ok(match self {
             Self::Put { .. } => Outcome::Done,
-            Self::Create { .. } if records.present(&key)? => Outcome::Exists,
+            Self::Create { key, .. } if records.present(key)? => Outcome::Exists,
             Self::Create { .. } => Outcome::Done,
-            Self::Delete { .. } if records.present(&key)? => Outcome::Done,
+            Self::Delete { key } if records.present(key)? => Outcome::Done,
             Self::Delete { .. } => Outcome::Missing,
             Self::CreateEnclave { id, .. } => {
-                let is_taken = records.present(&key)? || records.enclave(*id)?.is_some();
+                let is_taken = records.present(&self.key())? || records.exists(*id)?;
                 if is_taken { Outcome::Exists } else { Outcome::Done }
             }
             Self::DeleteEnclave { name, id } => match records.enclave(*id)? {
@@ -149,14 +153,18 @@ mod tests {
 
     use super::*;
 
+    #[derive(Clone)]
     struct Map(HashMap<RecordKey, &'static [u8]>);
 
     impl Present for Map {
         type Error = std::convert::Infallible;
-        fn present(&self, key: &RecordKey) -> Result<bool, Self::Error> {
+        fn present(&mut self, key: &RecordKey) -> Result<bool, Self::Error> {
             Ok(self.0.contains_key(key))
         }
-        fn enclave(&self, id: EnclaveId) -> Result<Option<Vec<u8>>, Self::Error> {
+        fn exists(&mut self, id: EnclaveId) -> Result<bool, Self::Error> {
+            self.present(&RecordKey::of_id(id))
+        }
+        fn enclave(&mut self, id: EnclaveId) -> Result<Option<Vec<u8>>, Self::Error> {
             Ok(self.0.get(&RecordKey::of_id(id)).map(|name| name.to_vec()))
         }
     }
@@ -200,7 +208,7 @@ mod tests {
             (&taken, &make, Outcome::Exists),
             (&taken, &remove, Outcome::Missing),
         ] {
-            assert_eq!(change.decide(records), Ok(outcome), "{change:?}");
+            assert_eq!(change.decide(&mut records.clone()), Ok(outcome), "{change:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The data directory: whose it is, which format it has, and that only one process uses it.
 //!
 //! ```text
-//! DIR/manifest.json  format, cluster id, member id, settings; written last, so its presence means "complete"
+//! DIR/manifest.json  format, cluster id, member id, settings, checksum; written last, so its presence means "complete"
 //! DIR/lock           held by the running process (flock)
 //! DIR/log.redb       the Raft log, vote and membership (`consensus`)
 //! DIR/records/       the records (`records`)
@@ -15,9 +15,10 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Version of the directory's format that this release reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = "lock";
@@ -70,6 +71,14 @@ pub enum DirectoryError {
         /// Its format.
         found: u32,
     },
+    /// A development version wrote it, before the first release.
+    #[error("'{dir}' has format {found}, which no release ever wrote, and this release reads {FORMAT}")]
+    Older {
+        /// The directory.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+    },
     /// It belongs to another cluster.
     #[error("'{dir}' belongs to cluster {found}, not to {wanted}")]
     OtherCluster {
@@ -82,7 +91,7 @@ pub enum DirectoryError {
     },
     /// The manifest is no manifest.
     #[error("'{0}/{MANIFEST}' is damaged: {1}")]
-    Damaged(PathBuf, serde_json::Error),
+    Damaged(PathBuf, String),
     /// The file system refused.
     #[error("failed to {step} '{path}': {source}")]
     Io {
@@ -113,6 +122,7 @@ impl DirectoryError {
                 "restore the whole directory from its volume or backup; it is never initialised over".into()
             }
             Self::InUse(_) => "stop the other 'kes server' first; two must never share one directory".into(),
+            Self::Older { .. } => "make a new one with 'kes init' and import the keys again".into(),
             Self::Newer { .. } => "run the release that wrote it, or a later one".into(),
             Self::OtherCluster { .. } => "mount the volume of this cluster, or name the other one".into(),
             Self::Io { .. } => "check the path, its owner and its permissions".into(),
@@ -185,11 +195,9 @@ impl Directory {
         F: AsyncFnOnce(&Path) -> Result<(), E>,
     {
         fill(staging).await?;
-        let text = serde_json::to_vec_pretty(manifest)
-            .map_err(|e| DirectoryError::Damaged(staging.into(), e))
-            .map_err(E::from)?;
+        let text = render(manifest).map_err(|e| DirectoryError::Damaged(staging.into(), e.to_string()))?;
         let file = staging.join(MANIFEST);
-        write_synced(&file, &text).map_err(DirectoryError::io("write", &file))?;
+        write_synced(&file, text.as_bytes()).map_err(DirectoryError::io("write", &file))?;
         sync_dir(staging).map_err(DirectoryError::io("sync", staging))?;
         // an empty folder may be in the way: a mounted volume's
         match fs::remove_dir(path) {
@@ -257,17 +265,34 @@ impl Directory {
     }
 }
 
+/// What stands before the checksum, which is the last field.
+const CHECKSUM: &str = ",\n  \"checksum\": \"";
+
+/// The manifest as JSON, whose last field is a checksum of the text before it.
+fn render(manifest: &Manifest) -> Result<String, serde_json::Error> {
+    let text = serde_json::to_string_pretty(manifest)?;
+    let open = text.trim_end_matches('}').trim_end();
+    Ok(format!("{open}{CHECKSUM}{:016x}\"\n}}\n", xxh3_64(open.as_bytes())))
+}
+
 fn parse(path: &Path, text: &[u8]) -> Result<Manifest, DirectoryError> {
     #[derive(Deserialize)]
     struct Probe {
         format: u32,
     }
-    let damaged = |e| DirectoryError::Damaged(path.into(), e);
-    let Probe { format } = serde_json::from_slice(text).map_err(damaged)?;
-    if format > FORMAT {
-        return Err(DirectoryError::Newer { dir: path.into(), found: format });
+    let damaged = |why: &dyn std::fmt::Display| DirectoryError::Damaged(path.into(), why.to_string());
+    let Probe { format } = serde_json::from_slice(text).map_err(|e| damaged(&e))?;
+    match format {
+        FORMAT => {}
+        0..FORMAT => return Err(DirectoryError::Older { dir: path.into(), found: format }),
+        _ => return Err(DirectoryError::Newer { dir: path.into(), found: format }),
     }
-    serde_json::from_slice(text).map_err(damaged)
+    let manifest = serde_json::from_slice(text).map_err(|e| damaged(&e))?;
+    let fits = std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.rsplit_once(CHECKSUM))
+        .is_some_and(|(open, checksum)| checksum == format!("{:016x}\"\n}}\n", xxh3_64(open.as_bytes())));
+    if fits { Ok(manifest) } else { Err(damaged(&"its checksum does not fit, so it was changed")) }
 }
 
 fn lock(path: &Path) -> Result<File, DirectoryError> {
@@ -352,6 +377,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn every_flipped_bit_and_every_cut_of_the_manifest_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("data");
+        make(&path).await.unwrap();
+        let good = fs::read(path.join(MANIFEST)).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&good).unwrap();
+        for at in 0..good.len() {
+            let cut = good[..at].to_vec();
+            let flips = (0..8).map(|bit| {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                bad
+            });
+            for bad in flips.chain([cut]) {
+                fs::write(path.join(MANIFEST), &bad).unwrap();
+                let error = Directory::open(&path).err().map(|e| e.to_string());
+                assert!(error.is_some(), "{}", String::from_utf8_lossy(&bad));
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_failed_creation_leaves_nothing_behind() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("data");
@@ -369,9 +416,11 @@ mod tests {
         make(&path).await.unwrap();
         fs::remove_dir(path.join("records")).unwrap();
         assert!(matches!(Directory::open(&path), Err(DirectoryError::MissingPart { part: "records", .. })));
-        let newer = r#"{"format":2,"something":"else"}"#;
+        let newer = r#"{"format":3,"something":"else"}"#;
         fs::write(path.join(MANIFEST), newer).unwrap();
-        assert!(matches!(Directory::open(&path), Err(DirectoryError::Newer { found: 2, .. })));
+        assert!(matches!(Directory::open(&path), Err(DirectoryError::Newer { found: 3, .. })));
+        fs::write(path.join(MANIFEST), r#"{"format":1}"#).unwrap();
+        assert!(matches!(Directory::open(&path), Err(DirectoryError::Older { found: 1, .. })));
         fs::remove_file(path.join(MANIFEST)).unwrap();
         assert!(matches!(Directory::open(&path), Err(DirectoryError::Incomplete(_))));
         assert!(matches!(make(&path).await, Err(DirectoryError::Incomplete(_))));

@@ -63,11 +63,21 @@ pub enum Kind {
     Secret = 7,
     /// An enclave's id while the enclave exists; the value is the enclave's name.
     EnclaveId = 8,
+    /// The id of a deleted enclave until its records are removed; the value is empty.
+    Remains = 9,
 }
 
 impl Kind {
     /// Every kind whose records belong to an enclave, and vanish with it.
     pub const OF_ENCLAVE: [Self; 4] = [Self::Key, Self::Policy, Self::Identity, Self::Secret];
+}
+
+impl Kind {
+    /// Whether its records belong to an enclave.
+    #[must_use]
+    pub fn is_of_enclave(self) -> bool {
+        Self::OF_ENCLAVE.contains(&self)
+    }
 }
 
 impl From<Kind> for u8 {
@@ -88,6 +98,7 @@ impl TryFrom<u8> for Kind {
             6 => Self::Identity,
             7 => Self::Secret,
             8 => Self::EnclaveId,
+            9 => Self::Remains,
             other => return Err(format!("record kind {other} is unknown to this release")),
         })
     }
@@ -104,6 +115,12 @@ pub struct RecordKey {
     pub name: String,
     /// Its version, from 1; only keys have more than one.
     pub version: u32,
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} '{}' of enclave {}", self.kind, self.name, self.enclave)
+    }
 }
 
 impl RecordKey {
@@ -125,10 +142,10 @@ impl RecordKey {
         Self::of_enclave(Kind::EnclaveId, enclave, "")
     }
 
-    /// The record that must exist for this one to be written.
+    /// The record that is there while records of a deleted enclave are left.
     #[must_use]
-    pub fn parent(&self) -> Option<Self> {
-        Kind::OF_ENCLAVE.contains(&self.kind).then(|| Self::of_id(self.enclave))
+    pub(super) fn remains_of(enclave: EnclaveId) -> Self {
+        Self::of_enclave(Kind::Remains, enclave, "")
     }
 
     /// The bytes in the index.
@@ -173,6 +190,12 @@ impl RecordKey {
             first = first.max(next).min(end.clone());
         }
         (first, end)
+    }
+
+    /// The bytes between which all records of `kind` lie, whosever they are.
+    #[must_use]
+    pub(super) fn range_of_kind(kind: Kind) -> (Vec<u8>, Vec<u8>) {
+        (vec![kind as u8], vec![kind as u8 + 1])
     }
 
     /// Reads the bytes of the index back, or nothing when they are none of ours.

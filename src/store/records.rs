@@ -1,84 +1,196 @@
-//! The records themselves, in an LSM tree (fjall), with the log position that they reflect.
+//! The records themselves, in an LSM tree, with the log position that they reflect.
+//!
+//! Changes go to a table in memory; `persist` writes it out, with the position, and syncs. So what is on the volume is
+//! always the state at one position, and everything after it is in the Raft log, which is purged only up to there.
 
-use std::{collections::HashMap, path::Path};
-
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
-
-use super::{Change, EnclaveId, Kind, Outcome, RecordKey, change::Present};
-
-/// Memory for cached blocks, in bytes.
-const CACHE: u64 = 64 << 20;
-/// Size at which the newest records are written out as a table, in bytes.
-const MEMTABLE: u64 = 16 << 20;
-const APPLIED: &[u8] = b"applied";
-const STAMP: &[u8] = b"stamp";
-
-/// Why the records could not be read or written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The engine could not do what was asked.
-    #[error("failed to {step} the records: {source}")]
-    Engine {
-        /// What was tried.
-        step: &'static str,
-        /// Why not.
-        source: fjall::Error,
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    /// The note of the log position is not readable.
-    #[error("failed to read the log position of the records: {0}")]
-    Damaged(String),
+    time::Duration,
+};
+
+use lsm_tree::{AbstractTree, Guard as _, SeqNo, SequenceNumberCounter, Tree};
+
+use super::{
+    Change, EnclaveId, Kind, Outcome, RecordKey, StoreError,
+    batch::Batch,
+    tree::{self, Files},
+    upkeep::Upkeep,
+};
+
+/// When the table in memory wants to be written out.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// At this size, in bytes. Memory holds up to four times as much while the volume does not keep up.
+    pub table: u64,
+    /// After so many batches: what a restart after a crash has to replay at most.
+    pub batches: u64,
 }
 
-impl StoreError {
-    fn at(step: &'static str) -> impl FnOnce(fjall::Error) -> Self {
-        move |source| Self::Engine { step, source }
-    }
-
-    /// The note of the log position is not readable, because of `why`.
-    pub fn damaged(why: impl std::fmt::Display) -> Self {
-        Self::Damaged(why.to_string())
-    }
-
-    /// Whether the volume is full.
-    #[must_use]
-    pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Engine { source: fjall::Error::Io(e), .. } if e.kind() == std::io::ErrorKind::StorageFull)
+impl Default for Limits {
+    fn default() -> Self {
+        Self { table: 16 << 20, batches: 20_000 }
     }
 }
 
-/// All records of this member. Cheap to clone; reads need no lock of ours.
+/// How long to wait before a full or sick volume is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+/// The record of the log position. No record of ours has this name: their first byte is a kind, from 1.
+pub(super) const POSITION: &[u8] = b"\0applied";
+/// The record of whose records these are.
+const STAMP: &[u8] = b"\0stamp";
+
+/// All records of this member. Cheap to clone.
 #[derive(Clone)]
 pub struct Records {
-    db: Database,
-    records: Keyspace,
-    meta: Keyspace,
+    pub(super) shared: Arc<Shared>,
+    /// Ends the upkeep with the last handle.
+    pub(super) upkeep: Arc<Upkeep>,
+}
+
+pub(super) struct Shared {
+    pub(super) tree: Tree,
+    pub(super) files: Files,
+    pub(super) seqno: SequenceNumberCounter,
+    /// Readers of one moment see what is below this number.
+    pub(super) visible: AtomicU64,
+    /// Moments that somebody still reads, with how many do.
+    moments: Mutex<BTreeMap<SeqNo, usize>>,
+    writer: Mutex<Writer>,
+    limits: Limits,
+    full: AtomicBool,
+    closing: AtomicBool,
+}
+
+/// What only whoever changes records touches.
+#[derive(Default)]
+pub(super) struct Writer {
+    /// The log position of the records in memory.
+    pub(super) position: Option<Vec<u8>>,
+    /// Batches since the table was last written out.
+    pub(super) batches: u64,
+    /// Bytes of the table in memory.
+    bytes: u64,
+}
+
+impl Shared {
+    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn moments(&self) -> MutexGuard<'_, BTreeMap<SeqNo, usize>> {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is older than this and was replaced since may be forgotten.
+    pub(super) fn oldest_moment(&self) -> SeqNo {
+        let moments = self.moments();
+        moments.keys().next().copied().unwrap_or_else(|| self.visible.load(Ordering::Acquire))
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Writes the table in memory out and syncs it.
+    fn persist(&self) -> Result<(), StoreError> {
+        {
+            let mut writer = self.writer();
+            if let Some(position) = &writer.position
+                && writer.batches > 0
+            {
+                // whatever is in the table, the position that belongs to it is in it too
+                let _ = self.tree.insert(POSITION, position.as_slice(), self.seqno.next());
+                self.tree.rotate_memtable();
+                (writer.batches, writer.bytes) = (0, 0);
+            }
+        }
+        // also tables that an earlier attempt could not write
+        let flush = || self.tree.flush(&self.tree.get_flush_lock(), self.oldest_moment()).map(drop);
+        let flushed = self.files.write(&self.tree, flush).map_err(StoreError::at("write"));
+        self.full.store(flushed.as_ref().is_err_and(StoreError::is_disk_full), Ordering::Release);
+        flushed
+    }
+
+    /// Removes at most `limit` records of enclaves that are gone; false when none are left.
+    ///
+    /// Nobody can reach them any more, so this need not be in the log: no change's outcome depends on it.
+    pub(super) fn sweep(&self, limit: usize) -> Result<bool, StoreError> {
+        let (first, end) = RecordKey::range_of_kind(Kind::Remains);
+        let Some(marker) = self.tree.range(first..end, SeqNo::MAX, None).next() else { return Ok(false) };
+        let marker = marker.key().map_err(StoreError::at("list"))?.to_vec();
+        let Some(RecordKey { enclave, .. }) = RecordKey::decode(&marker) else { return Ok(false) };
+        let mut doomed = Vec::new();
+        for kind in Kind::OF_ENCLAVE {
+            let (first, end) = RecordKey::range(kind, enclave, "", None);
+            let rest = limit.saturating_sub(doomed.len());
+            for entry in self.tree.range(first..end, SeqNo::MAX, None).take(rest) {
+                doomed.push(entry.key().map_err(StoreError::at("list"))?.to_vec());
+            }
+        }
+        if doomed.len() < limit {
+            doomed.push(marker);
+        }
+        let mut writer = self.writer();
+        let seqno = self.seqno.next();
+        for key in doomed {
+            writer.bytes = self.tree.remove(key, seqno).1;
+        }
+        writer.batches += 1;
+        self.visible.fetch_max(seqno + 1, Ordering::AcqRel);
+        let is_much = writer.bytes >= self.limits.table;
+        drop(writer);
+        if is_much {
+            self.persist()?;
+        }
+        Ok(true)
+    }
 }
 
 impl Records {
     /// Opens the records in `path`, creating the folder if it does not exist. Does not scan.
     ///
     /// # Errors
-    /// When the folder cannot be read or written, or holds something else.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
-        let db = Database::builder(path)
-            .cache_size(CACHE)
-            .worker_threads(1)
-            .open()
-            .map_err(StoreError::at("open"))?;
-        let records = db.keyspace("records", options).map_err(StoreError::at("open"))?;
-        let meta =
-            db.keyspace("meta", || options().max_memtable_size(1 << 20)).map_err(StoreError::at("open"))?;
-        Ok(Self { db, records, meta })
+    /// When the folder cannot be read or written, is damaged or half a copy, or holds something else.
+    pub fn open(path: &Path, limits: Limits) -> Result<Self, StoreError> {
+        let seqno = SequenceNumberCounter::new(1);
+        let tree = tree::open(path, &seqno)?;
+        let position = tree.get(POSITION, SeqNo::MAX).map_err(|error| StoreError::Damaged {
+            path: path.into(),
+            why: format!("the log position that it reflects cannot be read: {error}"),
+        })?;
+        let shared = Arc::new(Shared {
+            visible: AtomicU64::new(seqno.get()),
+            seqno,
+            moments: Mutex::default(),
+            writer: Mutex::new(Writer { position: position.map(|p| p.to_vec()), batches: 0, bytes: 0 }),
+            limits,
+            full: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            files: Files::new(path, &tree),
+            tree,
+        });
+        let upkeep = Upkeep::start(Arc::clone(&shared)).map_err(|source| StoreError::Io {
+            step: "start the upkeep of",
+            path: path.into(),
+            source,
+        })?;
+        Ok(Self { shared, upkeep: Arc::new(upkeep) })
     }
 
     /// The value of one record.
     ///
     /// # Errors
-    /// When the volume cannot be read.
+    /// When the volume cannot be read, or the record is damaged.
     pub fn get(&self, key: &RecordKey) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.records.get(key.encode()).map_err(StoreError::at("read"))?.map(|value| value.to_vec()))
+        match self.shared.tree.get(key.encode(), SeqNo::MAX) {
+            Ok(value) => Ok(value.map(|value| value.to_vec())),
+            Err(source) => Err(StoreError::Unreadable { record: key.to_string(), source }),
+        }
     }
 
     /// Calls `visit` with every record of `kind` in `enclave` whose name begins with `prefix`, ordered by name,
@@ -110,7 +222,8 @@ impl Records {
         mut visit: impl FnMut(RecordKey, &[u8]) -> bool,
     ) -> Result<(), StoreError> {
         let (first, end) = RecordKey::range(kind, enclave, prefix, after);
-        for entry in self.db.snapshot().range(&self.records, first..end) {
+        let copy = self.copy();
+        for entry in self.shared.tree.range(first..end, copy.moment.seqno, None) {
             let (key, value) = entry.into_inner().map_err(StoreError::at("list"))?;
             if let Some(key) = RecordKey::decode(&key)
                 && !visit(key, &value)
@@ -124,55 +237,64 @@ impl Records {
     /// Applies `changes` in order and notes `applied` as the log position reached, all or nothing.
     /// The result is a function of the records and the changes alone.
     ///
-    /// Not synced: the log is, and it is replayed from the position that is found at open.
+    /// In memory only: the log is on the volume, and it is replayed from the position that is found at open.
     ///
     /// # Errors
-    /// When the volume cannot be read or written; then nothing was applied.
+    /// When the volume cannot be read; then nothing was applied.
     pub fn apply(&self, changes: &[Change], applied: &[u8]) -> Result<Vec<Outcome>, StoreError> {
-        let mut overlay = Overlay { records: &self.records, written: HashMap::new(), names: HashMap::new() };
-        let mut batch = self.db.batch();
+        self.apply_with(changes, applied, Err)
+    }
+
+    /// As [`Self::apply`], for a member that decides for itself alone: a change whose record cannot be read is refused
+    /// as [`Outcome::Unreadable`], and the others are applied.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn apply_alone(&self, changes: &[Change], applied: &[u8]) -> Result<Vec<Outcome>, StoreError> {
+        self.apply_with(changes, applied, |error| {
+            tracing::error!(%error, "a change is refused because what it depends on cannot be read");
+            Ok(Outcome::Unreadable)
+        })
+    }
+
+    fn apply_with(
+        &self,
+        changes: &[Change],
+        applied: &[u8],
+        unreadable: impl Fn(StoreError) -> Result<Outcome, StoreError>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let shared = &*self.shared;
+        let mut writer = shared.writer();
+        // decide first, write then: nothing can fail half-way
+        let mut batch = Batch::new(&shared.tree);
         let mut outcomes = Vec::with_capacity(changes.len());
         for change in changes {
-            let outcome = change.decide(&overlay)?;
+            let outcome = change.decide(&mut batch).or_else(&unreadable)?;
             if outcome == Outcome::Done {
-                match change {
-                    Change::Create { key, value } | Change::Put { key, value } => {
-                        batch.insert(&self.records, key.encode(), value.as_slice());
-                        overlay.written.insert(key.encode(), true);
-                    }
-                    Change::Delete { key } => {
-                        batch.remove(&self.records, key.encode());
-                        overlay.written.insert(key.encode(), false);
-                    }
-                    Change::CreateEnclave { name, id, value } => {
-                        let id = RecordKey::of_id(*id).encode();
-                        batch.insert(&self.records, change.key().encode(), value.as_slice());
-                        batch.insert(&self.records, id.as_slice(), name.as_bytes());
-                        overlay.written.insert(change.key().encode(), true);
-                        overlay.written.insert(id.clone(), true);
-                        overlay.names.insert(id, name.clone());
-                    }
-                    Change::DeleteEnclave { name, id } => {
-                        for key in overlay.all_of(name, *id)? {
-                            batch.remove(&self.records, key.as_slice());
-                            overlay.written.insert(key, false);
-                        }
-                    }
-                }
+                batch.take(change);
             }
             outcomes.push(outcome);
         }
-        batch.insert(&self.meta, APPLIED, applied);
-        batch.commit().map_err(StoreError::at("write"))?;
+        let seqno = shared.seqno.next();
+        for (key, value) in batch.written {
+            writer.bytes = match value {
+                Some(value) => shared.tree.insert(key, value, seqno).1,
+                None => shared.tree.remove(key, seqno).1,
+            };
+        }
+        writer.batches += 1;
+        writer.position = Some(applied.to_vec());
+        shared.visible.fetch_max(seqno + 1, Ordering::AcqRel);
+        if changes.iter().any(|change| matches!(change, Change::DeleteEnclave { .. })) {
+            self.upkeep.wake();
+        }
         Ok(outcomes)
     }
 
     /// The log position that the records reflect, as `apply` was given it.
-    ///
-    /// # Errors
-    /// When the volume cannot be read.
-    pub fn applied(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.meta.get(APPLIED).map_err(StoreError::at("read"))?.map(|value| value.to_vec()))
+    #[must_use]
+    pub fn applied(&self) -> Option<Vec<u8>> {
+        self.shared.writer().position.clone()
     }
 
     /// Whose records these are; nothing before [`Self::set_stamp`].
@@ -180,213 +302,88 @@ impl Records {
     /// # Errors
     /// When the volume cannot be read.
     pub fn stamp(&self) -> Result<Option<String>, StoreError> {
-        let stamp = self.meta.get(STAMP).map_err(StoreError::at("read"))?;
+        let stamp = self.shared.tree.get(STAMP, SeqNo::MAX).map_err(StoreError::at("read"))?;
         Ok(stamp.map(|stamp| String::from_utf8_lossy(&stamp).into_owned()))
     }
 
-    /// Notes whose records these are. A power cut may lose it; it is noted again at the next start.
-    ///
-    /// # Errors
-    /// When the volume cannot be written.
-    pub fn set_stamp(&self, stamp: &str) -> Result<(), StoreError> {
-        self.meta.insert(STAMP, stamp).map_err(StoreError::at("write"))
+    /// Notes whose records these are. Written out with the next `persist`; it is noted again at the next start if not.
+    pub fn set_stamp(&self, stamp: &str) {
+        let writer = self.shared.writer();
+        let _ = self.shared.tree.insert(STAMP, stamp, self.shared.seqno.next());
+        drop(writer);
     }
 
-    /// Makes everything applied so far survive a power cut. The log may be purged up to there afterwards.
+    /// Whether so much was applied since the last `persist` that it is time for the next.
+    #[must_use]
+    pub fn wants_persist(&self) -> bool {
+        let writer = self.shared.writer();
+        writer.bytes >= self.shared.limits.table || writer.batches >= self.shared.limits.batches
+    }
+
+    /// Whether memory holds several times what it should, because the volume does not keep up.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.shared.writer().bytes >= 4 * self.shared.limits.table
+    }
+
+    /// Makes everything applied so far survive a power cut. The log may be purged up to there afterwards. Blocks.
     ///
     /// # Errors
     /// When the volume cannot be written.
     pub fn persist(&self) -> Result<(), StoreError> {
-        self.db.persist(PersistMode::SyncAll).map_err(StoreError::at("sync"))
-    }
-}
-
-/// All records as they were at one moment. Costs nothing to take; keeps old versions on disk while it lives.
-#[derive(Clone)]
-pub struct Copy {
-    at: fjall::Snapshot,
-    records: Keyspace,
-}
-
-impl std::fmt::Debug for Copy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Copy")
-    }
-}
-
-impl Records {
-    /// Takes a copy.
-    #[must_use]
-    pub fn copy(&self) -> Copy {
-        Copy { at: self.db.snapshot(), records: self.records.clone() }
+        self.shared.persist()?;
+        self.upkeep.wake();
+        Ok(())
     }
 
-    /// Becomes what `copy` is, and notes `applied` as the log position, all or nothing.
+    /// As [`Self::persist`], but tries again and again while the volume is full or sick: reads go on meanwhile, and
+    /// giving up would end them too. Blocks.
     ///
     /// # Errors
-    /// When a volume cannot be read or written; then nothing was changed.
-    pub fn replace(&self, copy: &Copy, applied: &[u8]) -> Result<(), StoreError> {
-        let mut batch = self.db.batch();
-        for entry in self.records.iter() {
-            batch.remove(&self.records, entry.key().map_err(StoreError::at("list"))?);
-        }
-        for entry in copy.at.iter(&copy.records) {
-            let (key, value) = entry.into_inner().map_err(StoreError::at("copy"))?;
-            batch.insert(&self.records, key, value);
-        }
-        batch.insert(&self.meta, APPLIED, applied);
-        batch.commit().map_err(StoreError::at("write"))?;
-        self.persist()
-    }
-}
-
-/// The records as they are after the changes of this batch so far.
-struct Overlay<'a> {
-    records: &'a Keyspace,
-    written: HashMap<Vec<u8>, bool>,
-    names: HashMap<Vec<u8>, String>,
-}
-
-impl Overlay<'_> {
-    /// The enclave and everything in it.
-    fn all_of(&self, name: &str, enclave: EnclaveId) -> Result<Vec<Vec<u8>>, StoreError> {
-        let mut keys =
-            vec![RecordKey::of_cluster(Kind::Enclave, name).encode(), RecordKey::of_id(enclave).encode()];
-        for kind in Kind::OF_ENCLAVE {
-            let prefix = RecordKey::prefix(kind, enclave, "");
-            for entry in self.records.prefix(&prefix) {
-                keys.push(entry.key().map_err(StoreError::at("list"))?.to_vec());
+    /// [`StoreError::Closed`] when the records are closed before it works.
+    pub fn persist_when_possible(&self) -> Result<(), StoreError> {
+        let mut warned = false;
+        while let Err(error) = self.persist() {
+            if !warned {
+                tracing::error!(%error, full = error.is_disk_full(), "the records cannot be written: they stay in memory and in the log");
+                warned = true;
             }
-            keys.extend(self.written.keys().filter(|key| key.starts_with(&prefix)).cloned());
+            if self.shared.is_closing() {
+                return Err(StoreError::Closed);
+            }
+            std::thread::sleep(RETRY);
         }
-        Ok(keys)
-    }
-}
-
-impl Present for Overlay<'_> {
-    type Error = StoreError;
-    fn present(&self, key: &RecordKey) -> Result<bool, StoreError> {
-        let key = key.encode();
-        match self.written.get(&key) {
-            Some(&present) => Ok(present),
-            None => self.records.contains_key(key).map_err(StoreError::at("read")),
+        if warned {
+            tracing::info!("the records can be written again");
         }
+        Ok(())
     }
 
-    fn enclave(&self, id: EnclaveId) -> Result<Option<Vec<u8>>, StoreError> {
-        let key = RecordKey::of_id(id).encode();
-        match (self.written.get(&key), self.names.get(&key)) {
-            (Some(true), name) => Ok(name.map(|name| name.as_bytes().to_vec())),
-            (Some(false), _) => Ok(None),
-            (None, _) => Ok(self.records.get(key).map_err(StoreError::at("read"))?.map(|n| n.to_vec())),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(number: u8) -> EnclaveId {
-        EnclaveId::from_random([0, 0, 0, 0, 0, 0, 0, number])
+    /// Does at once what the upkeep does when it gets to it.
+    #[cfg(test)]
+    pub(super) fn sweep(&self, limit: usize) -> Result<bool, StoreError> {
+        self.shared.sweep(limit)
     }
 
-    fn enclave(name: &str, number: u8) -> Change {
-        Change::CreateEnclave { name: name.into(), id: id(number), value: vec![9] }
+    /// Whether the volume was full when it was last written.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.full.load(Ordering::Acquire)
     }
 
-    fn create(enclave: u8, name: &str, value: u8) -> Change {
-        Change::Create { key: RecordKey::of_enclave(Kind::Key, id(enclave), name), value: vec![value] }
+    /// Ends every wait for the volume.
+    pub fn close(&self) {
+        self.shared.closing.store(true, Ordering::Release);
     }
 
-    fn names(records: &Records, enclave: u8, prefix: &str, after: Option<&str>) -> Vec<String> {
-        let mut names = Vec::new();
-        records
-            .visit_after(Kind::Key, id(enclave), prefix, after, |key, _| {
-                names.push(key.name);
-                true
-            })
-            .unwrap();
-        names
+    /// Ends what goes on in the background. Blocks until it has. From then on no file changes but by `persist`.
+    pub fn end_upkeep(&self) {
+        self.upkeep.end();
     }
 
-    #[test]
-    fn create_never_overwrites_not_even_within_one_batch() {
-        let dir = tempfile::tempdir().unwrap();
-        let records = Records::open(dir.path()).unwrap();
-        let outcomes = records.apply(&[enclave("e", 1), create(1, "k", 1), create(1, "k", 2)], b"1").unwrap();
-        assert_eq!(outcomes, [Outcome::Done, Outcome::Done, Outcome::Exists]);
-        assert_eq!(records.apply(&[create(1, "k", 3)], b"2").unwrap(), [Outcome::Exists]);
-        let key = RecordKey::of_enclave(Kind::Key, id(1), "k");
-        assert_eq!(records.get(&key).unwrap(), Some(vec![1]));
-    }
-
-    #[test]
-    fn records_and_log_position_are_there_after_reopening() {
-        let dir = tempfile::tempdir().unwrap();
-        let records = Records::open(dir.path()).unwrap();
-        assert_eq!(records.applied().unwrap(), None);
-        records.apply(&[enclave("e", 1), create(1, "b", 1), create(1, "a", 2)], b"7").unwrap();
-        records.persist().unwrap();
-        drop(records);
-        let records = Records::open(dir.path()).unwrap();
-        assert_eq!(records.applied().unwrap().as_deref(), Some(&b"7"[..]));
-        assert_eq!(names(&records, 1, "", None), ["a", "b"]);
-        assert_eq!(names(&records, 1, "b", None), ["b"]);
-    }
-
-    #[test]
-    fn a_visit_goes_on_after_any_name_also_one_that_is_gone() {
-        let dir = tempfile::tempdir().unwrap();
-        let records = Records::open(dir.path()).unwrap();
-        let changes: Vec<_> = [enclave("e", 1), enclave("e-", 2), create(2, "b", 0)]
-            .into_iter()
-            .chain(["a", "a-b", "aa", "ab", "b", "b-"].map(|name| create(1, name, 0)))
-            .collect();
-        records.apply(&changes, b"1").unwrap();
-        for (prefix, from, want) in [
-            ("", None, &["a", "a-b", "aa", "ab", "b", "b-"][..]),
-            ("", Some("a"), &["a-b", "aa", "ab", "b", "b-"]),
-            ("", Some("a-"), &["a-b", "aa", "ab", "b", "b-"]),
-            ("", Some("ab"), &["b", "b-"]),
-            ("", Some("b"), &["b-"]),
-            ("", Some("b-"), &[]),
-            ("a", Some("aa"), &["ab"]),
-            ("a", Some("ab"), &[]),
-            ("b", Some("a"), &["b", "b-"]),
-            ("a", Some("zzz"), &[]),
-        ] {
-            assert_eq!(names(&records, 1, prefix, from), want, "{prefix:?} after {from:?}");
-        }
-    }
-
-    #[test]
-    fn deleting_an_enclave_removes_its_records_and_no_others() {
-        let dir = tempfile::tempdir().unwrap();
-        let records = Records::open(dir.path()).unwrap();
-        let first = [enclave("e", 1), enclave("e2", 2), create(1, "a", 1), create(2, "b", 2)];
-        records.apply(&first, b"1").unwrap();
-        let delete = || Change::DeleteEnclave { name: "e".into(), id: id(1) };
-        let outcomes = records.apply(&[create(1, "late", 3), delete(), create(1, "after", 4)], b"2").unwrap();
-        assert_eq!(outcomes, [Outcome::Done, Outcome::Done, Outcome::NoEnclave]);
-        assert!(names(&records, 1, "", None).is_empty());
-        assert_eq!(names(&records, 2, "", None), ["b"]);
-    }
-
-    #[test]
-    fn what_was_sealed_for_a_deleted_enclave_never_gets_into_a_later_one_of_its_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let records = Records::open(dir.path()).unwrap();
-        let delete = || Change::DeleteEnclave { name: "e".into(), id: id(1) };
-        // all at once, and again with the enclave made anew in an earlier batch
-        let changes =
-            [enclave("e", 1), delete(), enclave("e", 2), create(1, "k", 1), delete(), create(2, "k", 2)];
-        let outcomes = records.apply(&changes, b"1").unwrap();
-        use Outcome::{Done, Missing, NoEnclave};
-        assert_eq!(outcomes, [Done, Done, Done, NoEnclave, Missing, Done]);
-        let outcomes = records.apply(&[create(1, "late", 1), delete()], b"2").unwrap();
-        assert_eq!(outcomes, [NoEnclave, Missing]);
-        assert_eq!(names(&records, 2, "", None), ["k"]);
-        assert!(names(&records, 1, "", None).is_empty());
+    /// Whether [`Self::close`] was called.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closing()
     }
 }

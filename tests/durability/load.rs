@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kes::{
     api::{
-        ApiError, EnclaveName, Identity, KeyName, PolicyName,
+        ApiError, EnclaveName, Identity, KeyName, PolicyName, SecretName,
         message::{DataKey, ImportKey, Matching, Policy},
     },
     client::{Client, Error},
@@ -48,6 +48,7 @@ pub(crate) struct Worker {
     keys: Keys,
     policies: BTreeMap<PolicyName, Known<Option<u64>>>,
     identities: BTreeMap<Identity, Known<Option<PolicyName>>>,
+    secrets: BTreeMap<SecretName, Known<Option<Vec<u8>>>>,
     enclave: Option<Enclave>,
     touched: Vec<KeyName>,
     pub(crate) acknowledged: u64,
@@ -132,6 +133,7 @@ impl Worker {
             keys: Keys::default(),
             policies: things().map(|n| (name(n), Known::new(None))).collect(),
             identities: things().map(|n| (name(n), Known::new(None))).collect(),
+            secrets: things().map(|n| (name(n), Known::new(None))).collect(),
             enclave,
             touched: Vec::new(),
             acknowledged: 0,
@@ -165,7 +167,8 @@ impl Worker {
                 self.touched.push(key.clone());
                 self.keys.again(&clients.admin, key, what, dead).await
             }
-            70..90 => self.rights(&clients.admin, dead).await,
+            70..85 => self.rights(&clients.admin, dead).await,
+            85..92 => self.secret(&clients.admin, dead).await,
             _ => self.in_enclave(clients, dead).await,
         }
     }
@@ -244,6 +247,22 @@ impl Worker {
         }
     }
 
+    /// Keeps a secret, or destroys it. Secrets are never overwritten.
+    async fn secret(&mut self, admin: &Client, dead: &CancellationToken) -> bool {
+        let secret: SecretName = name(format!("w{}-{}", self.number, self.dice.below(FEW)));
+        let (length, byte) = (self.dice.below(5_000) as usize, self.dice.below(256) as u8);
+        let fact = self.secrets.get_mut(&secret).unwrap();
+        let is_absent = fact.sure() == Some(&None);
+        if self.dice.below(2) == 0 {
+            let value = vec![byte; length];
+            let refusal = (!is_absent).then_some(ApiError::SECRET_EXISTS);
+            return change(dead, fact, Some(value.clone()), refusal, admin.create_secret(&secret, &value))
+                .await;
+        }
+        let refusal = is_absent.then_some(ApiError::SECRET_NOT_FOUND);
+        change(dead, fact, None, refusal, admin.delete_secret(&secret)).await
+    }
+
     /// Makes the worker's enclave, makes keys in it, or deletes it with all of them.
     async fn in_enclave(&mut self, clients: &Clients, dead: &CancellationToken) -> bool {
         let key = self.new_key();
@@ -290,6 +309,14 @@ impl Worker {
                 Err(error) => panic!("identity {identity}: {error}"),
             };
             fact.seen(seen).unwrap_or_else(|e| panic!("identity {identity}: {e}"));
+        }
+        for (secret, fact) in &mut self.secrets {
+            let seen = match clients.admin.read_secret(secret).await {
+                Ok(found) => Some(found.bytes.as_ref().to_vec()),
+                Err(Error::Api(refusal)) if refusal == ApiError::SECRET_NOT_FOUND => None,
+                Err(error) => panic!("secret {secret}: {error}"),
+            };
+            fact.seen(seen).unwrap_or_else(|e| panic!("secret {secret}: {e}"));
         }
         if let Some(enclave) = &mut self.enclave {
             enclave.check(clients).await;

@@ -1,12 +1,14 @@
 //! What was acknowledged survives kill -9 of the real server process, at any moment, and nothing else is half there.
 //!
-//! Workers change keys, policies, identities and enclaves, each its own, and keep an oracle of what must be there
+//! Workers change keys, secrets, policies, identities and enclaves, each its own, and keep an oracle of what must be there
 //! (`oracle`). The process is killed at a random moment, also while it starts, and what it then has is compared with
 //! the oracle. Without `KES_KILL_ROUNDS` it is killed 300 times, or as often as `BUDGET` allows on a slow machine;
 //! with it, exactly that often (the long run uses 10,000).
 
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod damage;
+mod full;
 mod load;
 mod oracle;
 mod process;

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -127,14 +127,22 @@ impl Place {
 
     /// Waits until the port is open, which is when everything that was acknowledged has been applied.
     pub(crate) async fn wait_until_ready(&self, server: &mut Server) {
+        if let Err(status) = self.try_until_ready(server).await {
+            panic!("the server ended with {status} instead of coming back\n{}", self.log());
+        }
+    }
+
+    /// As [`Self::wait_until_ready`]; gives the status of a server that ended instead.
+    pub(crate) async fn try_until_ready(&self, server: &mut Server) -> Result<(), ExitStatus> {
         let deadline = Instant::now() + Duration::from_secs(60);
         while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             if let Some(status) = server.child.try_wait().unwrap() {
-                panic!("the server ended with {status} instead of coming back\n{}", self.log());
+                return Err(status);
             }
             assert!(Instant::now() < deadline, "the server does not come back\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        Ok(())
     }
 }
 
@@ -155,6 +163,19 @@ impl Server {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         let ended = tokio::task::spawn_blocking(move || self.child.wait()).await.unwrap().unwrap();
         assert!(ended.success(), "the server ended with {ended} after SIGTERM");
+    }
+}
+
+/// Copies a folder with everything in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
     }
 }
 

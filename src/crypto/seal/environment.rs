@@ -3,7 +3,10 @@
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::{SealError, SealProvider, parse, unwrap_under, wrap_under};
-use crate::{crypto::SecretKey, world::Random};
+use crate::{
+    crypto::{SealingKeys, SecretKey},
+    world::Random,
+};
 
 /// Reads the variable each time it is needed and keeps nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,10 +21,10 @@ impl Environment {
         Self { variable: variable.into() }
     }
 
-    fn key(&self) -> Result<SecretKey, SealError> {
+    fn key(&self) -> Result<SealingKeys, SealError> {
         let value = std::env::var_os(&self.variable)
             .ok_or_else(|| SealError::VariableMissing(self.variable.clone()))?;
-        parse(|| self.describe(), value.as_bytes())
+        parse(|| self.describe(), value.as_bytes()).map(SealingKeys::new)
     }
 }
 
@@ -31,11 +34,11 @@ impl SealProvider for Environment {
     }
 
     fn wrap(&self, root: &SecretKey, cluster: &str, random: &dyn Random) -> Result<Vec<u8>, SealError> {
-        Ok(wrap_under(self.key()?, root, cluster, random))
+        Ok(wrap_under(&self.key()?, root, cluster, random))
     }
 
     fn unwrap(&self, sealed: &[u8], cluster: &str) -> Result<SecretKey, SealError> {
-        unwrap_under(self.key()?, sealed, cluster, || self.describe())
+        unwrap_under(&self.key()?, sealed, cluster, || self.describe())
     }
 }
 

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use super::{SealError, SealProvider, parse, unwrap_under, wrap_under};
-use crate::{crypto::SecretKey, world::Random};
+use crate::{
+    crypto::{SealingKeys, SecretKey},
+    world::Random,
+};
 
 /// Reads the file each time it is needed and keeps nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,10 +23,10 @@ impl File {
         Self { path: path.into() }
     }
 
-    fn key(&self) -> Result<SecretKey, SealError> {
+    fn key(&self) -> Result<SealingKeys, SealError> {
         let value = std::fs::read(&self.path)
             .map_err(|error| SealError::FileUnreadable { path: self.path.clone(), error })?;
-        parse(|| self.describe(), &Zeroizing::new(value))
+        parse(|| self.describe(), &Zeroizing::new(value)).map(SealingKeys::new)
     }
 }
 
@@ -33,11 +36,11 @@ impl SealProvider for File {
     }
 
     fn wrap(&self, root: &SecretKey, cluster: &str, random: &dyn Random) -> Result<Vec<u8>, SealError> {
-        Ok(wrap_under(self.key()?, root, cluster, random))
+        Ok(wrap_under(&self.key()?, root, cluster, random))
     }
 
     fn unwrap(&self, sealed: &[u8], cluster: &str) -> Result<SecretKey, SealError> {
-        unwrap_under(self.key()?, sealed, cluster, || self.describe())
+        unwrap_under(&self.key()?, sealed, cluster, || self.describe())
     }
 }
 

@@ -122,18 +122,18 @@ fn aad(cluster: &str) -> RecordAad<'_> {
     RecordAad { cluster, enclave: [0; 8], kind: 0, name: "root key", version: 1 }
 }
 
-fn wrap_under(unseal: SecretKey, root: &SecretKey, cluster: &str, random: &dyn Random) -> Vec<u8> {
-    SealingKeys::new(unseal).seal(&aad(cluster), root.expose(), random)
+fn wrap_under(unseal: &SealingKeys, root: &SecretKey, cluster: &str, random: &dyn Random) -> Vec<u8> {
+    unseal.seal(&aad(cluster), root.expose(), random)
 }
 
 fn unwrap_under(
-    unseal: SecretKey,
+    unseal: &SealingKeys,
     sealed: &[u8],
     cluster: &str,
     place: impl Fn() -> String,
 ) -> Result<SecretKey, SealError> {
     let wrong_key = || SealError::WrongKey { place: place(), cluster: cluster.into() };
-    let root = SealingKeys::new(unseal).open(&aad(cluster), sealed).map_err(|error| match error {
+    let root = unseal.open(&aad(cluster), sealed).map_err(|error| match error {
         RecordError::NotAuthentic | RecordError::UnknownKey(_) => wrong_key(),
         error => SealError::Unreadable { place: place(), error },
     })?;
@@ -172,16 +172,16 @@ mod tests {
 
     #[test]
     fn only_the_same_unseal_key_and_cluster_give_the_root_key_back() {
-        let unseal = |n| SecretKey::from_bytes([n; 32]);
+        let unseal = |n| SealingKeys::new(SecretKey::from_bytes([n; 32]));
         let root = SecretKey::from_bytes([2; 32]);
-        let sealed = wrap_under(unseal(1), &root, "c1", &System);
-        assert!(unwrap_under(unseal(1), &sealed, "c1", place).unwrap().same_as(&root));
+        let sealed = wrap_under(&unseal(1), &root, "c1", &System);
+        assert!(unwrap_under(&unseal(1), &sealed, "c1", place).unwrap().same_as(&root));
         for (unseal, cluster) in [(unseal(3), "c1"), (unseal(1), "c2")] {
-            let error = unwrap_under(unseal, &sealed, cluster, place).err().unwrap().to_string();
+            let error = unwrap_under(&unseal, &sealed, cluster, place).err().unwrap().to_string();
             assert!(error.contains("decryption failed: ciphertext is not authentic"), "{error}");
             assert!(error.contains(cluster) && error.contains(&place()), "{error}");
         }
-        let error = unwrap_under(unseal(1), &[9; 80], "c1", place).err().unwrap();
+        let error = unwrap_under(&unseal(1), &[9; 80], "c1", place).err().unwrap();
         assert!(matches!(error, SealError::Unreadable { .. }), "{error}");
     }
 }

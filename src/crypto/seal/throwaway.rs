@@ -1,20 +1,19 @@
 //! An unseal key that is nowhere but in this process: for servers whose keys shall end with them.
 
 use super::{SealError, SealProvider, unwrap_under, wrap_under};
-use crate::{crypto::SecretKey, world::Random};
+use crate::{
+    crypto::{SealingKeys, SecretKey},
+    world::Random,
+};
 
 /// Holds its own unseal key, so that nothing on disk can be opened once the process is gone.
-pub struct Throwaway(SecretKey);
+pub struct Throwaway(SealingKeys);
 
 impl Throwaway {
     /// A provider with a new unseal key.
     #[must_use]
     pub fn new(random: &dyn Random) -> Self {
-        Self(SecretKey::generate(random))
-    }
-
-    fn key(&self) -> SecretKey {
-        SecretKey::from_bytes(*self.0.expose())
+        Self(SealingKeys::new(SecretKey::generate(random)))
     }
 }
 
@@ -24,11 +23,11 @@ impl SealProvider for Throwaway {
     }
 
     fn wrap(&self, root: &SecretKey, cluster: &str, random: &dyn Random) -> Result<Vec<u8>, SealError> {
-        Ok(wrap_under(self.key(), root, cluster, random))
+        Ok(wrap_under(&self.0, root, cluster, random))
     }
 
     fn unwrap(&self, sealed: &[u8], cluster: &str) -> Result<SecretKey, SealError> {
-        unwrap_under(self.key(), sealed, cluster, || self.describe())
+        unwrap_under(&self.0, sealed, cluster, || self.describe())
     }
 }
 

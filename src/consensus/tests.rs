@@ -1,0 +1,444 @@
+//! One member through crashes, lost writes and damaged files: what it acknowledged it has, or it says that it has not.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use redb::{
+    Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
+};
+
+use super::{power::Forgetful, *};
+use crate::store::{EnclaveId, Kind, RecordKey, StoreError};
+
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn applied(&self, _change: &Change, _outcome: Outcome) {}
+}
+
+fn owner() -> Owner {
+    Owner { cluster: "c".into(), member: 1 }
+}
+
+fn id() -> EnclaveId {
+    EnclaveId::from_random([1; 8])
+}
+
+fn create(name: &str) -> Change {
+    Change::Create { key: RecordKey::of_enclave(Kind::Key, id(), name), value: vec![7; 150] }
+}
+
+const SMALL: Limits = Limits { table: 64 << 10, batches: 100 };
+
+async fn open(dir: &Path) -> Result<Consensus, Error> {
+    let member = open_quietly(dir).await?;
+    member.recover().await?;
+    Ok(member)
+}
+
+/// As `open`, without waiting until it leads.
+async fn open_quietly(dir: &Path) -> Result<Consensus, Error> {
+    let log = Arc::new(log_file::File(dir.join(LOG_FILE)));
+    Consensus::open_with(dir.join(RECORDS_DIR), log, &owner(), Arc::new(Nobody), SMALL).await
+}
+
+/// A member with one enclave.
+async fn bootstrap(dir: &Path) -> Consensus {
+    log_file::create(&dir.join(LOG_FILE)).unwrap();
+    let member = open_quietly(dir).await.unwrap();
+    member.bootstrap(Member::default()).await.unwrap();
+    let change = Change::CreateEnclave { name: "e".into(), id: id(), value: vec![1] };
+    assert_eq!(member.propose(change).await.unwrap(), Outcome::Done);
+    member
+}
+
+async fn make(member: &Consensus, names: impl Iterator<Item = String>) {
+    for name in names {
+        assert_eq!(member.propose(create(&name)).await.unwrap(), Outcome::Done, "{name}");
+    }
+}
+
+fn names(range: std::ops::Range<u32>) -> impl Iterator<Item = String> {
+    range.map(|n| format!("k{n:05}"))
+}
+
+fn present(member: &Consensus) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let visit = |key: RecordKey, _: &[u8]| found.insert(key.name);
+    member.records().visit(Kind::Key, id(), "", visit).unwrap();
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_records_lost_in_a_power_cut_the_log_has() {
+    let (dir, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let member = bootstrap(dir.path()).await;
+    make(&member, names(0..30)).await;
+    member.records().persist().unwrap();
+    // the records as they were synced last, and the log as it is later
+    copy(&dir.path().join(RECORDS_DIR), &cut.path().join(RECORDS_DIR));
+    make(&member, names(30..60)).await;
+    let delete = Change::Delete { key: RecordKey::of_enclave(Kind::Key, id(), "k00001") };
+    assert_eq!(member.propose(delete).await.unwrap(), Outcome::Done);
+    member.log.close();
+    fs::copy(dir.path().join(LOG_FILE), cut.path().join(LOG_FILE)).unwrap();
+    member.close().await;
+    let expected: BTreeSet<_> = names(0..60).filter(|name| name != "k00001").collect();
+    for _ in 0..2 {
+        let member = open(cut.path()).await.unwrap();
+        assert_eq!(present(&member), expected);
+        member.close().await;
+    }
+}
+
+async fn wait_for_purge(member: &Consensus) {
+    let purged = |m: &openraft::RaftMetrics<TypeConfig>| m.purged.is_some();
+    member.raft.wait(Some(RECOVER_TIMEOUT)).metrics(purged, "the log is purged").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_older_than_the_log_are_refused() {
+    let (dir, half) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let member = bootstrap(dir.path()).await;
+    make(&member, names(0..10)).await;
+    member.records().persist().unwrap();
+    copy(&dir.path().join(RECORDS_DIR), &half.path().join(RECORDS_DIR));
+    make(&member, names(10..1500)).await;
+    wait_for_purge(&member).await;
+    member.close().await;
+    fs::copy(dir.path().join(LOG_FILE), half.path().join(LOG_FILE)).unwrap();
+    let error = open(half.path()).await.err().unwrap();
+    assert!(matches!(error, Error::Mixed(Mismatch::RecordsBehind { .. })), "{error}");
+    // the other half is refused too: a log without its records
+    fs::remove_dir_all(half.path().join(RECORDS_DIR)).unwrap();
+    let error = open(half.path()).await.err().unwrap();
+    assert!(matches!(error, Error::Mixed(Mismatch::RecordsBehind { applied: 0, .. })), "{error}");
+    let member = open(dir.path()).await.unwrap();
+    assert_eq!(present(&member).len(), 1500);
+    member.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_purged_as_the_records_are_written_and_neither_grows_without_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = bootstrap(dir.path()).await;
+    let size = || fs::metadata(dir.path().join(LOG_FILE)).unwrap().len();
+    let mut sizes = Vec::new();
+    for round in 0..6 {
+        make(&member, names(round * 1000..(round + 1) * 1000)).await;
+        // the first thousand is less than what is always kept and what is purged at least
+        if round > 0 {
+            wait_for_purge(&member).await;
+        }
+        sizes.push(size());
+    }
+    // what is kept: 500 entries, what came since the last snapshot, and redb's own room
+    assert!(sizes[5] <= sizes[2] * 3 / 2, "{sizes:?}");
+    member.close().await;
+    let db = Database::open(dir.path().join(LOG_FILE)).unwrap();
+    let left = db.begin_read().unwrap().open_table(LOG).unwrap().len().unwrap();
+    assert!(left < 2_000, "{left} entries are left of 6,000");
+    drop(db);
+    let member = open(dir.path()).await.unwrap();
+    assert_eq!(present(&member).len(), 6000);
+    member.close().await;
+}
+
+/// Changes one entry of a closed log, or removes it.
+fn tamper(dir: &Path, entry: u64, change: fn(&mut Vec<u8>) -> bool) {
+    let db = Database::open(dir.join(LOG_FILE)).unwrap();
+    let write = db.begin_write().unwrap();
+    {
+        let mut log = write.open_table(LOG).unwrap();
+        let mut bytes = log.get(entry).unwrap().unwrap().value().to_vec();
+        if change(&mut bytes) {
+            log.insert(entry, bytes.as_slice()).unwrap();
+        } else {
+            log.remove(entry).unwrap();
+        }
+    }
+    write.commit().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_entry_that_is_needed_is_refused_and_one_that_is_not_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = bootstrap(dir.path()).await;
+    make(&member, names(0..40)).await;
+    member.close().await;
+    let flip = |bytes: &mut Vec<u8>| {
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        true
+    };
+    let gone = |_: &mut Vec<u8>| false;
+    for change in [flip as fn(&mut Vec<u8>) -> bool, gone] {
+        let (needed, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        // everything is in the records: nothing is lost
+        copy(dir.path(), kept.path());
+        tamper(kept.path(), 20, change);
+        for _ in 0..2 {
+            let member = open(kept.path()).await.unwrap();
+            assert_eq!(present(&member), names(0..40).collect());
+            member.close().await;
+        }
+        // nothing is in the records
+        fs::copy(dir.path().join(LOG_FILE), needed.path().join(LOG_FILE)).unwrap();
+        tamper(needed.path(), 20, change);
+        let error = open(needed.path()).await.err().unwrap();
+        assert!(matches!(error, Error::Log(LogError::Damaged { .. })), "{error}");
+        assert!(error.to_string().contains("entry 2"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_cut_short_empty_or_something_else_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = bootstrap(dir.path()).await;
+    make(&member, names(0..40)).await;
+    member.close().await;
+    let path = dir.path().join(LOG_FILE);
+    let good = fs::read(&path).unwrap();
+    for bad in [&[][..], &good[..100], &good[..good.len() / 2], b"hello", &vec![0; good.len()]] {
+        fs::write(&path, bad).unwrap();
+        let error = open(dir.path()).await.err().unwrap();
+        assert!(matches!(error, Error::Log(LogError::Damaged { .. })), "{error}");
+        assert!(error.to_string().contains("log.redb"), "{error}");
+        assert_eq!(fs::read(&path).unwrap().len(), bad.len(), "it was written to");
+    }
+    fs::write(&path, good).unwrap();
+    let member = open(dir.path()).await.unwrap();
+    assert_eq!(present(&member).len(), 40);
+    member.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_position_that_makes_no_sense_is_refused_with_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Records::open(&dir.path().join(RECORDS_DIR), SMALL).unwrap();
+    records.apply(&[], b"no position").unwrap();
+    records.persist().unwrap();
+    drop(records);
+    log_file::create(&dir.path().join(LOG_FILE)).unwrap();
+    let error = open(dir.path()).await.err().unwrap();
+    assert!(matches!(error, Error::Records(StoreError::Damaged { .. })), "{error}");
+    assert!(error.to_string().contains("log position"), "{error}");
+}
+
+/// Flips a byte in the middle of every table of records that has many: some may not count any more, and a small one has
+/// the log position in its middle.
+fn damage_records(dir: &Path) {
+    for table in fs::read_dir(dir.join(RECORDS_DIR).join("tables")).unwrap() {
+        let table = table.unwrap().path();
+        let mut bytes = fs::read(&table).unwrap();
+        if bytes.len() > 12 << 10 {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(table, bytes).unwrap();
+        }
+    }
+}
+
+/// The first of these names whose record cannot be read.
+fn unreadable(member: &Consensus, mut names: impl Iterator<Item = String>) -> String {
+    names.find(|name| member.records().get(&RecordKey::of_enclave(Kind::Key, id(), name)).is_err()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_damage_leaves_undecided_is_refused_when_new_and_ends_the_start_when_acknowledged() {
+    let (dir, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let member = bootstrap(dir.path()).await;
+    make(&member, names(0..1000).step_by(2)).await;
+    member.records().persist().unwrap();
+    copy(&dir.path().join(RECORDS_DIR), &cut.path().join(RECORDS_DIR));
+    make(&member, names(0..1000).skip(1).step_by(2)).await;
+    member.close().await;
+    fs::copy(dir.path().join(LOG_FILE), cut.path().join(LOG_FILE)).unwrap();
+    // acknowledged, lost from the records by a power cut, and what decides about it damaged: not a word would be said
+    damage_records(cut.path());
+    let error = open(cut.path()).await.err().unwrap();
+    assert!(matches!(&error, Error::Replay(StoreError::Unreadable { .. })), "{error}");
+    assert!(error.to_string().contains("Key 'k0"), "{error}");
+    // new: refused, and the member goes on, also in its next life, which does not decide it again
+    damage_records(dir.path());
+    let member = open(dir.path()).await.unwrap();
+    let name = unreadable(&member, names(0..1000));
+    assert_eq!(member.propose(create(&name)).await.unwrap(), Outcome::Unreadable);
+    make(&member, ["other".to_owned()].into_iter()).await;
+    let applied = member.applied();
+    let persisted = move |m: &openraft::RaftMetrics<TypeConfig>| {
+        m.snapshot.is_some_and(|snapshot| snapshot.index + 1 >= applied)
+    };
+    member.raft.wait(Some(RECOVER_TIMEOUT)).metrics(persisted, "the refusal is kept").await.unwrap();
+    let next = tempfile::tempdir().unwrap();
+    member.log.close();
+    copy(dir.path(), next.path());
+    let member = open(next.path()).await.unwrap();
+    assert_eq!(unreadable(&member, names(0..1000)), name);
+    member.close().await;
+}
+
+async fn open_on(disk: &Forgetful, dir: &Path, limits: Limits) -> Consensus {
+    let (path, disk) = (dir.join(RECORDS_DIR), Arc::new(disk.clone()));
+    Consensus::open_with(path, disk, &owner(), Arc::new(Nobody), limits).await.unwrap()
+}
+
+/// What must be there, and what may be.
+#[derive(Default)]
+struct Oracle {
+    acknowledged: Mutex<BTreeSet<String>>,
+    asked: Mutex<BTreeSet<String>>,
+}
+
+impl Oracle {
+    fn check(&self, member: &Consensus, when: &str) {
+        let found = present(member);
+        let mut acknowledged = self.acknowledged.lock().unwrap();
+        let lost: Vec<_> = acknowledged.difference(&found).collect();
+        assert!(lost.is_empty(), "{when}: acknowledged and lost: {lost:?}");
+        assert!(found.is_subset(&self.asked.lock().unwrap()), "{when}: nobody asked for some of it");
+        // what was there once must stay
+        *acknowledged = found;
+    }
+
+    /// Creates keys until the power goes.
+    async fn load(&self, member: &Consensus, prefix: &str, count: &AtomicUsize, dead: &CancellationToken) {
+        for n in 0.. {
+            let name = format!("{prefix}-{n}");
+            self.asked.lock().unwrap().insert(name.clone());
+            tokio::select! {
+                biased;
+                outcome = member.propose(create(&name)) => match outcome {
+                    Ok(Outcome::Done) => {
+                        self.acknowledged.lock().unwrap().insert(name);
+                        count.fetch_add(1, Ordering::SeqCst);
+                    }
+                    _ => return,
+                },
+                () = dead.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// Numbers that look random and are the same in every run (xorshift).
+fn dice(mut seed: u64) -> impl FnMut() -> u64 {
+    move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    }
+}
+
+/// One life of a member, from power on to power off.
+async fn live(disk: &Forgetful, dir: &Path, oracle: &Oracle, round: u64, roll: &mut impl FnMut() -> u64) {
+    let member = open_on(disk, dir, SMALL).await;
+    if round == 0 {
+        member.bootstrap(Member::default()).await.unwrap();
+        let change = Change::CreateEnclave { name: "e".into(), id: id(), value: vec![1] };
+        assert_eq!(member.propose(change).await.unwrap(), Outcome::Done);
+    } else {
+        member.recover().await.unwrap();
+    }
+    oracle.check(&member, &format!("after cut {round}"));
+    let (dead, count, wanted) = (CancellationToken::new(), AtomicUsize::new(0), 1 + roll() % 200);
+    let prefixes: Vec<_> = (0..8).map(|worker| format!("{round}-{worker}")).collect();
+    let load = join_all(prefixes.iter().map(|prefix| oracle.load(&member, prefix, &count, &dead)));
+    let cut = async {
+        while (count.load(Ordering::SeqCst) as u64) < wanted {
+            tokio::task::yield_now().await;
+        }
+        disk.cut(roll);
+        dead.cancel();
+    };
+    futures::future::join(load, cut).await;
+    // the process dies with the power: it writes nothing more
+    member.records().close();
+    member.log.give_up_waiting();
+    let _ = member.raft.shutdown().await;
+    member.log.close();
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_power_cut_which_takes_what_was_not_synced() {
+    let (dir, disk, oracle) = (tempfile::tempdir().unwrap(), Forgetful::default(), Oracle::default());
+    let mut roll = dice(2026);
+    for round in 0..30 {
+        // ends with everything that it runs
+        let process = tokio::runtime::Runtime::new().unwrap();
+        process.block_on(live(&disk, dir.path(), &oracle, round, &mut roll));
+    }
+    let process = tokio::runtime::Runtime::new().unwrap();
+    process.block_on(async {
+        let member = open_on(&disk, dir.path(), SMALL).await;
+        member.recover().await.unwrap();
+        oracle.check(&member, "at the end");
+        member.close().await;
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_volume_refuses_changes_and_nothing_else_until_there_is_space() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Forgetful::default());
+    let member = open_on(&disk, dir.path(), Limits::default()).await;
+    member.bootstrap(Member::default()).await.unwrap();
+    let change = Change::CreateEnclave { name: "e".into(), id: id(), value: vec![1] };
+    assert_eq!(member.propose(change).await.unwrap(), Outcome::Done);
+    make(&member, names(0..100)).await;
+    disk.set_full(true);
+    // the first finds it out and waits; from then on everybody hears it at once
+    let first = member.propose(create("first"));
+    let rest = async {
+        while !matches!(member.propose(create("later")).await, Err(Error::DiskFull)) {}
+        for name in names(0..100) {
+            assert!(member.records().get(&RecordKey::of_enclave(Kind::Key, id(), &name)).unwrap().is_some());
+        }
+        assert!(matches!(member.propose(create("later")).await, Err(Error::DiskFull)));
+        disk.set_full(false);
+    };
+    let (first, ()) = futures::future::join(first, rest).await;
+    assert!(matches!(first, Err(Error::DiskFullMeanwhile)), "{first:?}");
+    while member.propose(create("after")).await.is_err() {}
+    disk.set_full(true);
+    // a member that is stopped meanwhile stops
+    let doomed = member.propose(create("doomed"));
+    let stop = async {
+        while !member.log.disk().is_full() {
+            tokio::task::yield_now().await;
+        }
+        member.close().await;
+    };
+    let (doomed, ()) = futures::future::join(doomed, stop).await;
+    assert!(doomed.is_err(), "{doomed:?}");
+    disk.set_full(false);
+    let member = open_on(&disk, dir.path(), Limits::default()).await;
+    member.recover().await.unwrap();
+    let found = present(&member);
+    assert!(names(0..100).chain(["after".into()]).all(|name| found.contains(&name)));
+    member.close().await;
+}

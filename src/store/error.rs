@@ -1,0 +1,84 @@
+//! Why records cannot be opened, read or written, and what a person does about it.
+
+use std::{io, path::PathBuf};
+
+/// Why the records could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The engine could not do what was asked.
+    #[error("failed to {step} the records: {source}")]
+    Engine {
+        /// What was tried.
+        step: &'static str,
+        /// Why not.
+        source: lsm_tree::Error,
+    },
+    /// Bytes on the volume are not those that were written.
+    #[error("'{}' is damaged: {why}", path.display())]
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
+    /// One record cannot be read; others are not affected.
+    #[error("record {record} cannot be read: {source}")]
+    Unreadable {
+        /// Kind, name and the id of the enclave.
+        record: String,
+        /// Why not.
+        source: lsm_tree::Error,
+    },
+    /// The file system refused.
+    #[error("failed to {step} '{}': {source}", path.display())]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something changed records while all of them were to be replaced.
+    #[error("the records changed while they were to be replaced; nothing was replaced")]
+    Busy,
+    /// The records are being closed.
+    #[error("the records are closed")]
+    Closed,
+}
+
+impl StoreError {
+    pub(super) fn at(step: &'static str) -> impl FnOnce(lsm_tree::Error) -> Self {
+        move |source| Self::Engine { step, source }
+    }
+
+    /// Whether the volume is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        let (Self::Engine { source: lsm_tree::Error::Io(io), .. }
+        | Self::Unreadable { source: lsm_tree::Error::Io(io), .. }
+        | Self::Io { source: io, .. }) = self
+        else {
+            return false;
+        };
+        matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
+    /// What the person in front of it can do.
+    #[must_use]
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            error if error.is_disk_full() => "Enlarge the volume; the server then goes on by itself.",
+            Self::Damaged { .. } | Self::Engine { .. } => {
+                "Restore the whole data directory from its volume's snapshot or a backup; nothing was changed."
+            }
+            Self::Unreadable { .. } => {
+                "Restore the data directory from a backup if the record is needed; all others work."
+            }
+            Self::Io { .. } => "Check the path, its owner and its permissions.",
+            Self::Busy => "Try again.",
+            Self::Closed => "Start the server again.",
+        }
+    }
+}
