@@ -119,6 +119,8 @@ fixed! {
     /// Disk full, found out while the change was on its way.
     STORAGE_FULL_MEANWHILE = StorageFull,
         "no space left on the volume: the change was not confirmed and may still be made";
+    /// The audit log takes nothing more, and a change that nobody can note is not made.
+    AUDIT_BEHIND = Unavailable, "audit log does not keep up: the change was not made; try again later";
     /// A listing pattern with a byte outside the name rule and `*`.
     INVALID_PATTERN = BadRequest, "invalid argument: pattern contains invalid character";
     /// A listing pattern of more than 80 bytes.

@@ -15,6 +15,10 @@ use super::{Event, Feed, Sink};
 
 /// Most bytes that wait for the sink. What comes while they are full is dropped, except for mutations.
 const MAX_WAITING: usize = 4 << 20;
+/// From so many on no further change is to be begun: its line would wait behind a sink that is stuck.
+const MAX_CHANGES: usize = 2 * MAX_WAITING;
+/// And so many wait at most, with the lines of changes that had begun by then.
+const MAX_ALL: usize = 4 * MAX_WAITING;
 /// How long lines of the data plane may wait for company, so that the sink is not called for each.
 const GATHER: Duration = Duration::from_millis(10);
 
@@ -81,17 +85,25 @@ impl AuditLog {
         });
     }
 
+    /// Whether a change may begin; false while a stuck sink has left too much waiting to note one more.
+    #[must_use]
+    pub fn takes_changes(&self) -> bool {
+        self.sink.as_ref().is_none_or(|shared| shared.lock().waiting.len() < MAX_CHANGES)
+    }
+
     /// Notes `event` and waits until the sink has it.
     ///
     /// # Errors
-    /// When the sink refused it. A sink that is stuck is waited for; the caller sets the limit.
+    /// When the sink refused it, or so much waits for it that nothing more is taken. A sink that is stuck is waited for;
+    /// the caller sets the limit.
     pub async fn record_now(&self, event: &Event<'_>) -> Result<(), AuditError> {
         self.feed_with(event);
         let Some(shared) = &self.sink else { return Ok(()) };
         let written = {
             let (done, written) = oneshot::channel();
             let mut state = shared.lock();
-            if state.closed {
+            if state.closed || state.waiting.len() >= MAX_ALL {
+                shared.dropped.fetch_add(1, Ordering::Relaxed);
                 return Err(AuditError);
             }
             event.write(&mut state.waiting);
@@ -326,6 +338,31 @@ mod tests {
         drop(gate);
         assert!(log.close(Duration::from_secs(10)));
         assert_eq!(log.events() + log.dropped(), 100);
+    }
+
+    #[tokio::test]
+    async fn behind_a_stuck_sink_no_change_begins_and_what_waits_is_bounded() {
+        let (gate, blocked) = mpsc::channel();
+        let log = AuditLog::new(Stuck(blocked)).unwrap();
+        let path = "/".repeat(100_000);
+        let event = event(&path);
+        let (mut waiting, mut refused) = (Vec::new(), 0);
+        for n in 0..400 {
+            assert!(log.takes_changes() || n > 80, "{n}");
+            let mut change = Box::pin(log.record_now(&event));
+            match futures::poll!(&mut change) {
+                std::task::Poll::Ready(result) => refused += usize::from(result == Err(AuditError)),
+                std::task::Poll::Pending => waiting.push(change),
+            }
+        }
+        assert!(!log.takes_changes());
+        assert!(refused > 100 && waiting.len() < 300, "{refused} refused, {} wait", waiting.len());
+        drop(gate);
+        for change in waiting {
+            change.await.unwrap();
+        }
+        assert!(log.takes_changes());
+        assert_eq!(log.dropped(), refused as u64);
     }
 
     #[tokio::test]

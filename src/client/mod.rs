@@ -3,6 +3,7 @@
 //! One connection per client is kept and shared (HTTP/2 where the server offers it); a call that meets a broken
 //! connection or a 503 is sent up to two times more, as the SDKs of KES do (contract §8.5).
 
+mod any_server;
 mod call;
 mod connection;
 mod endpoint;
@@ -21,6 +22,7 @@ mod tls;
 
 use std::{net::SocketAddr, time::Duration};
 
+pub(crate) use any_server::AnyServer;
 pub use error::Error;
 pub use identities::IdentityEntry;
 pub use lines::Lines;

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::CryptoProvider,
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
 };
 
-use super::Error;
+use super::{AnyServer, Error};
 use crate::pki::ClientIdentity;
 
 /// Which server certificates are accepted.
@@ -33,7 +31,7 @@ pub(super) fn config(identity: &ClientIdentity, trust: &Trust) -> Result<Arc<Cli
         Trust::System => builder.with_root_certificates(system()?),
         Trust::Pem(text) => builder.with_root_certificates(pem(text)?),
         Trust::Insecure => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer::new(provider)))
         }
     };
     let (chain, key) = identity.to_rustls();
@@ -62,53 +60,4 @@ fn pem(text: &[u8]) -> Result<RootCertStore, Error> {
         return Err(Error::Trust("no PEM block 'CERTIFICATE' found".into()));
     }
     Ok(roots)
-}
-
-/// Accepts every certificate, but still checks that the server holds its key.
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            certificate,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            certificate,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

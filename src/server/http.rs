@@ -50,6 +50,12 @@ pub(super) async fn respond(
     let Ok(place) = Arc::clone(&shared.changes).acquire_owned().await else {
         return refusal(&ApiError::TIMEOUT);
     };
+    if !shared.audit.takes_changes() {
+        let (id, action) = (received.id, found.route.handler.action());
+        shared.metrics.error_logged();
+        tracing::error!(%id, action, "refused a change: the audit log does not keep up, see that its sink takes lines");
+        return finish(refusal(&ApiError::AUDIT_BEHIND), version, &mut body).await;
+    }
     // A change runs to its end, and is audited, also when the client goes away: it may be durable by then.
     let path = path.into_owned();
     let task = tokio::spawn(async move {

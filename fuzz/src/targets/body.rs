@@ -4,6 +4,7 @@ use kes::{
     api::message::{AssignPolicy, Base64, CreateEnclave, Decrypt, Encrypt, GenerateKey, ImportKey, Policy},
     server::probe,
 };
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// The first byte chooses the type of the body, the rest is the body.
@@ -46,6 +47,14 @@ where
         return;
     }
     let Ok(read) = probe::body::<T>(body) else { return };
+    // so is what nobody could keep: a number beyond all measure, half a character, a thousand brackets
+    let skipped = serde_json::Deserializer::from_slice(body).into_iter::<IgnoredAny>().next();
+    if reference.is_none()
+        && skipped.is_some_and(|it| it.is_ok())
+        && body.trim_ascii_start().starts_with(b"{")
+    {
+        return;
+    }
     let Some(Value::Object(object)) = reference else {
         panic!("{} is no object and was read", String::from_utf8_lossy(body));
     };

@@ -8,7 +8,7 @@ use std::{
 use super::{ADMIN, Bare, SYSTEM, service, service_with};
 use crate::{
     api::{ApiError, NameError},
-    audit::{AuditLog, Sink},
+    audit::{AuditLog, Event, Sink},
     world::{Random, System},
 };
 
@@ -196,4 +196,38 @@ async fn mutations_are_audited_before_the_answer() {
     assert!(futures::poll!(&mut create).is_pending());
     drop(gate);
     create.await;
+}
+
+/// Nor is a change made that could not be noted; what waits for the sink is bounded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_not_made_when_the_audit_log_takes_no_more() {
+    let (gate, stuck) = mpsc::channel();
+    let server = Bare::with(service().await, |_| AuditLog::new(Stuck(stuck)).unwrap());
+    let path = "/".repeat(100_000);
+    let event = Event {
+        time: jiff::Timestamp::UNIX_EPOCH,
+        ip: [127, 0, 0, 1].into(),
+        selector: "",
+        path: &path,
+        identity: None,
+        enclave: None,
+        action: "CreateKey",
+        decision: None,
+        rule: None,
+        code: 200,
+        took: std::time::Duration::ZERO,
+        id: 1,
+    };
+    while server.shared.audit.takes_changes() {
+        assert!(futures::poll!(Box::pin(server.shared.audit.record_now(&event))).is_pending());
+    }
+    let refused = server.ask(ADMIN, "POST", "/v1/key/create/k", "").await;
+    assert!(refused.is(&ApiError::AUDIT_BEHIND), "{}", refused.body);
+    let missing = server.ask(ADMIN, "GET", "/v1/key/describe/k", "").await;
+    assert!(missing.is(&ApiError::KEY_NOT_FOUND), "{}", missing.body);
+    drop(gate);
+    while !server.shared.audit.takes_changes() {
+        tokio::task::yield_now().await;
+    }
+    server.must(ADMIN, "POST", "/v1/key/create/k", "").await;
 }
