@@ -24,7 +24,8 @@ fn run(
     let mut count = 0;
     for group in aead::TestSet::load(name).unwrap().test_groups {
         for test in group.tests {
-            let (Some((key, nonce)), Ok(tag)) = (place(&test.key, &test.nonce), <[u8; TAG]>::try_from(&test.tag[..]))
+            let (Some((key, nonce)), Ok(tag)) =
+                (place(&test.key, &test.nonce), <[u8; TAG]>::try_from(&test.tag[..]))
             else {
                 continue;
             };
