@@ -49,7 +49,7 @@ pub(super) struct Unseal {
     pub(super) file: Option<UnsealFile>,
     /// Where it was before, while it is being changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) previous: Option<Box<Unseal>>,
+    pub(super) previous: Option<Box<Self>>,
 }
 
 /// An environment variable.
