@@ -80,6 +80,8 @@ fixed! {
     ENCLAVE_EXISTS = BadRequest, "enclave already exists";
     /// The root key is not in memory.
     SEALED = Forbidden, "system is sealed";
+    /// One at a time.
+    ROTATION_UNDER_WAY = Conflict, "the last rotation of this key is still under way";
     /// Imported key material must be 32 bytes.
     INVALID_KEY_SIZE = BadRequest, "invalid key size";
     /// An identity may not change its own rights.

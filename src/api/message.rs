@@ -257,6 +257,39 @@ pub struct Cluster {
     pub applied: u64,
 }
 
+/// `GET /v1/sys/rotation`: ours, for `kes seal info` and whoever waits for a rotation.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Rotation {
+    /// The root key.
+    pub root: RootRotation,
+    /// The enclaves that can be read, by name.
+    pub enclaves: Vec<EnclaveRotation>,
+    /// Records that were sealed again since the server was started.
+    pub resealed: u64,
+    /// Records that do not open and keep a former version alive.
+    pub damaged: u64,
+}
+
+/// Versions of the root key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RootRotation {
+    /// The version that seals.
+    pub version: u32,
+    /// Versions that still seal something; none when no rotation is under way.
+    pub former: Vec<u32>,
+}
+
+/// Versions of an enclave's key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct EnclaveRotation {
+    /// The enclave.
+    pub name: EnclaveName,
+    /// The version that seals.
+    pub version: u32,
+    /// Versions that still seal something; none when no rotation is under way.
+    pub former: Vec<u32>,
+}
+
 /// The body of every refusal.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Refusal {

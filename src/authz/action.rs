@@ -121,5 +121,11 @@ actions! {
         DescribeCluster,
         /// Forget the root key.
         Seal,
+        /// Give an enclave's records a new key.
+        RotateEnclave,
+        /// Make a new root key.
+        RotateRoot,
+        /// See which versions of root and enclave keys there are.
+        DescribeRotation,
     }
 }

@@ -5,9 +5,13 @@ use super::{
     failure::Failure,
     policy::parse_identity,
     progress::each,
+    seal,
     terminal::{Format, Report, date, json, row, table},
 };
-use crate::api::{ApiError, DEFAULT_ENCLAVE, EnclaveName, message::EnclaveInfo};
+use crate::api::{
+    ApiError, DEFAULT_ENCLAVE, EnclaveName,
+    message::{EnclaveInfo, Rotation},
+};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Enclave {
@@ -42,6 +46,22 @@ pub(super) enum Enclave {
         connection: Connection,
         #[command(flatten)]
         format: Format,
+    },
+    /// Give enclaves new keys: everything in them is sealed again, and nothing changes for who uses it
+    #[command(after_help = "\
+The server goes on meanwhile. A server that is stopped goes on sealing when it is started again; 'kes seal info' shows how \
+far it is.")]
+    Rotate {
+        /// Names of the enclaves
+        #[arg(required = true)]
+        name: Vec<String>,
+        #[command(flatten)]
+        connection: Connection,
+        #[command(flatten)]
+        report: Report,
+        /// Do not wait until the former keys are not needed any more
+        #[arg(long)]
+        detach: bool,
     },
     /// Delete enclaves for good, with every key in them
     Rm {
@@ -88,11 +108,23 @@ impl Enclave {
                 let enclaves = connection.client()?.list_enclaves(&pattern).await.map_err(refused)?;
                 Ok(list(enclaves, &format))
             }
+            Self::Rotate { name, connection, report, detach } => {
+                let names = named(&name)?;
+                let client = connection.client()?;
+                each("rotated", &names, report.json, async |Named { name }| {
+                    client.rotate_enclave(name).await.map_err(about("rotate", name))?;
+                    if detach {
+                        return Ok(());
+                    }
+                    let is_through = |rotation: &Rotation| {
+                        rotation.enclaves.iter().all(|e| e.name != *name || e.former.is_empty())
+                    };
+                    seal::wait(&client, is_through).await
+                })
+                .await
+            }
             Self::Rm { name, connection, report } => {
-                let names: Vec<_> = name
-                    .iter()
-                    .map(|name| Ok(Named { name: enclave_name(name)? }))
-                    .collect::<Result<_, Failure>>()?;
+                let names = named(&name)?;
                 let client = connection.client()?;
                 each("deleted", &names, report.json, async |Named { name }| {
                     client.delete_enclave(name).await.map_err(about("delete", name))
@@ -112,6 +144,10 @@ fn list(mut enclaves: Vec<EnclaveInfo>, format: &Format) -> String {
     table(format.color, &["Date Created", "Enclave"], &enclaves.iter().map(row).collect::<Vec<_>>())
 }
 
+fn named(names: &[String]) -> Result<Vec<Named>, Failure> {
+    names.iter().map(|name| Ok(Named { name: enclave_name(name)? })).collect()
+}
+
 fn enclave_name(name: &str) -> Result<EnclaveName, Failure> {
     EnclaveName::new(name).map_err(|error| Failure::from(error).about(format!("enclave '{name}'")))
 }
@@ -125,7 +161,7 @@ fn about(verb: &'static str, name: &EnclaveName) -> impl FnOnce(crate::client::E
 }
 
 /// Here another person can help than elsewhere.
-fn refused(error: crate::client::Error) -> Failure {
+pub(super) fn refused(error: crate::client::Error) -> Failure {
     match error.api() {
         Some(refusal) if *refusal == ApiError::NOT_ALLOWED => Failure::new(
             refusal.message(),

@@ -165,7 +165,7 @@ pub(super) fn parse(text: &str, environment: Environment<'_>) -> Result<InitConf
     let name =
         unseal.environment.as_ref().map(|environment| UnsealEnvironment { name: expand(&environment.name) });
     let path = unseal.file.as_ref().map(|file| UnsealFile { path: expand(&file.path).into() });
-    let unseal = Unseal { environment: name, file: path };
+    let unseal = Unseal { environment: name, file: path, previous: None };
     let enclaves = enclave
         .unwrap_or_default()
         .into_iter()

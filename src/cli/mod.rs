@@ -32,6 +32,7 @@ mod operator;
 mod policy;
 pub mod probe;
 mod progress;
+mod seal;
 mod secret;
 mod server;
 mod server_banner;
@@ -113,6 +114,9 @@ enum Verb {
     /// Create and see enclaves
     #[command(subcommand)]
     Enclave(enclave::Enclave),
+    /// See and change the keys that protect all others
+    #[command(subcommand)]
+    Seal(seal::Seal),
     /// List the names of keys, identities or policies
     Ls(ls::Ls),
     /// Show the state of a server
@@ -203,6 +207,7 @@ fn run(verb: Verb) -> Result<String, Failure> {
         Verb::Policy(policy) => block_on(patiently(policy.run())),
         Verb::Identity(identity) => block_on(patiently(identity.run())),
         Verb::Enclave(enclave) => block_on(patiently(enclave.run())),
+        Verb::Seal(seal) => block_on(patiently(seal.run())),
         Verb::Ls(ls) => block_on(patiently(ls.run())),
         Verb::Status(status) => block_on(patiently(status.run())),
         Verb::Metric(metric) => block_on(metric.run()),

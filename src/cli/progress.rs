@@ -71,6 +71,11 @@ pub(super) async fn each<T: Serialize>(
     Ok(String::new())
 }
 
+/// Says what is being done, if it takes long.
+pub(super) fn doing(what: String) {
+    DOING.set(Some(what));
+}
+
 /// From now on the result itself shows that something is going on.
 pub(super) fn silence() {
     DOING.set(Some(String::new()));

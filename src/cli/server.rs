@@ -146,9 +146,14 @@ impl Server {
             layout,
         } = server_config::resolve(flags, file, kept)?;
         let (seal, ..) = unseal.provider()?;
+        let previous_seal = match &unseal.previous {
+            Some(previous) => Some(previous.provider()?.0),
+            None => None,
+        };
         let service = Service::open(Setup {
             dir,
             seal,
+            previous_seal,
             await_bootstrap,
             layout,
             clock: Arc::new(System),

@@ -162,10 +162,13 @@ pub(super) fn resolve(flags: Flags, file: Option<ServerConfig>, kept: Settings) 
     let key = required(flags.key.or(tls.key).or(kept.tls.key), "key")?;
     let certificate = required(flags.cert.or(tls.cert).or(kept.tls.cert), "cert")?;
     let unseal = unseal.or(kept.unseal).unwrap_or_else(Unseal::conventional);
-    let unseal = Unseal {
-        environment: unseal.environment.map(|place| UnsealEnvironment { name: environment(&place.name) }),
-        file: unseal.file.map(|place| UnsealFile { path: path(place.path) }),
+    let expanded = |Unseal { environment: variable, file, previous }: Unseal| Unseal {
+        environment: variable.map(|place| UnsealEnvironment { name: environment(&place.name) }),
+        file: file.map(|place| UnsealFile { path: path(place.path) }),
+        previous,
     };
+    let mut unseal = expanded(unseal);
+    unseal.previous = unseal.previous.map(|previous| Box::new(expanded(*previous)));
     let admin = system.admin.identity.as_deref().map(environment).filter(|identity| !identity.is_empty());
     let await_bootstrap = match (bootstrap, admin) {
         (Some(Bootstrap::Await), None) => {

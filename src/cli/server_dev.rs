@@ -98,6 +98,7 @@ async fn open(dir: &Path, admin: &ApiKey, system_admin: &ApiKey) -> Result<Servi
     let setup = Setup {
         dir: dir.into(),
         seal,
+        previous_seal: None,
         await_bootstrap: None,
         layout: Layout::default(),
         clock: Arc::new(System),

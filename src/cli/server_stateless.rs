@@ -163,6 +163,7 @@ async fn open(directory: &Path, unseal: Option<Unseal>) -> Result<Service, Failu
     let setup = Setup {
         dir: data,
         seal,
+        previous_seal: None,
         await_bootstrap: None,
         layout: Layout::default(),
         clock: Arc::new(System),
@@ -172,7 +173,7 @@ async fn open(directory: &Path, unseal: Option<Unseal>) -> Result<Service, Failu
 }
 
 fn in_file(path: &Path) -> Unseal {
-    Unseal { environment: None, file: Some(UnsealFile { path: path.into() }) }
+    Unseal { environment: None, file: Some(UnsealFile { path: path.into() }), previous: None }
 }
 
 /// Keys of stateless KES itself are not read, and must not be hidden under ours.

@@ -47,6 +47,9 @@ pub(super) struct Unseal {
     /// In a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<UnsealFile>,
+    /// Where it was before, while it is being changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) previous: Option<Box<Self>>,
 }
 
 /// An environment variable.
@@ -67,13 +70,13 @@ impl Unseal {
     /// The provider and how `kes init` names it: label and value.
     pub(super) fn provider(&self) -> Result<(Arc<dyn SealProvider>, &'static str, String), Failure> {
         match self {
-            Self { environment: Some(UnsealEnvironment { name }), file: None } if !name.is_empty() => {
+            Self { environment: Some(UnsealEnvironment { name }), file: None, .. } if !name.is_empty() => {
                 Ok((Arc::new(Environment::new(name)), "Environment", name.clone()))
             }
-            Self { environment: None, file: Some(UnsealFile { path }) } => {
+            Self { environment: None, file: Some(UnsealFile { path }), .. } => {
                 Ok((Arc::new(File::new(path)), "File", path.display().to_string()))
             }
-            Self { environment: Some(_), file: Some(_) } => Err(Failure::new(
+            Self { environment: Some(_), file: Some(_), .. } => Err(Failure::new(
                 "invalid configuration: 'unseal' names both an environment variable and a file",
                 "Keep one of 'unseal.environment' and 'unseal.file'.",
             )),
@@ -89,7 +92,7 @@ impl Unseal {
     /// The conventional variable.
     pub(super) fn conventional() -> Self {
         let name = DEFAULT_UNSEAL_VARIABLE.into();
-        Self { environment: Some(UnsealEnvironment { name }), file: None }
+        Self { environment: Some(UnsealEnvironment { name }), file: None, previous: None }
     }
 }
 

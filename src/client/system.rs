@@ -9,7 +9,9 @@ use super::{
 };
 use crate::api::{
     EnclaveName, Identity,
-    message::{ApiRoute, Bootstrap, Cluster, CreateEnclave, EnclaveInfo, EnclaveList, Status, Version},
+    message::{
+        ApiRoute, Bootstrap, Cluster, CreateEnclave, EnclaveInfo, EnclaveList, Rotation, Status, Version,
+    },
 };
 
 impl Client {
@@ -111,5 +113,29 @@ impl Client {
     /// See [`Error`].
     pub async fn seal(&self) -> Result<(), Error> {
         self.act(Method::POST, Scope::Server, "/v1/sys/seal").await
+    }
+
+    /// Gives an enclave's records a new key. Only the system admin may.
+    ///
+    /// # Errors
+    /// [`crate::api::ApiError::ROTATION_UNDER_WAY`], [`crate::api::ApiError::ENCLAVE_NOT_FOUND`].
+    pub async fn rotate_enclave(&self, name: &EnclaveName) -> Result<(), Error> {
+        self.act(Method::POST, Scope::Server, &path("/v1/enclave/rotate/", name.as_str())).await
+    }
+
+    /// Makes a new root key. Only the system admin may.
+    ///
+    /// # Errors
+    /// [`crate::api::ApiError::ROTATION_UNDER_WAY`].
+    pub async fn rotate_root(&self) -> Result<(), Error> {
+        self.act(Method::POST, Scope::Server, "/v1/sys/rotate").await
+    }
+
+    /// Which versions of root and enclave keys there are.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn rotation(&self) -> Result<Rotation, Error> {
+        self.get(Scope::Server, "/v1/sys/rotation").await
     }
 }

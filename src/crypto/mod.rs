@@ -17,6 +17,8 @@ mod memory;
 mod record;
 pub mod seal;
 mod secret;
+#[cfg(test)]
+mod wycheproof;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use key::{Key, OpenError};

@@ -220,6 +220,9 @@ pub(super) static ROUTES: &[Route] = &[
     get("/v1/enclave/describe/", Name, Soon, &Now(enclave::describe)),
     delete("/v1/enclave/delete/", later!(enclave::delete)),
     get("/v1/enclave/list/", Pattern, Soon, &Now(enclave::list)),
+    post("/v1/enclave/rotate/", 0, BeforeAnswer, later!(enclave::rotate)),
+    Route { argument: Nothing, ..post("/v1/sys/rotate", 0, BeforeAnswer, later!(system::rotate)) },
+    get("/v1/sys/rotation", Nothing, Never, &Now(system::rotation)),
     Route { argument: Nothing, ..post("/v1/sys/seal", 0, BeforeAnswer, later!(system::seal)) },
     Route { argument: Nothing, ..post("/v1/sys/bootstrap", 1024, BeforeAnswer, later!(system::bootstrap)) },
     get("/v1/sys/cluster", Nothing, Never, &Now(system::cluster)),
@@ -306,7 +309,7 @@ mod tests {
     fn what_changes_something_is_audited_before_the_answer() {
         for route in ROUTES {
             let action = route.handler.action();
-            let changes = ["Create", "Import", "Delete", "Write", "Assign", "Bootstrap", "Seal"];
+            let changes = ["Create", "Import", "Delete", "Write", "Assign", "Bootstrap", "Seal", "Rotate"];
             let is_change = changes.iter().any(|verb| action.starts_with(verb));
             assert_eq!(route.audit == Audited::BeforeAnswer, is_change, "{action}");
         }

@@ -54,6 +54,7 @@ pub async fn init(dir: &Path, seal: Arc<dyn SealProvider>, plan: Plan) -> Result
     let setup = Setup {
         dir: dir.into(),
         seal,
+        previous_seal: None,
         await_bootstrap: None,
         layout: crate::crypto::Layout::default(),
         clock: Arc::new(System),

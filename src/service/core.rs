@@ -1,13 +1,15 @@
 //! An unsealed cluster member: the directory it holds, its log, what it keeps in memory.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 
 use super::{
     Error, Setup,
     keys::StoredKey,
     record::{ClusterBody, Sealer},
+    rotation::{self, Background, Progress},
     view::View,
 };
 use crate::{
@@ -33,7 +35,9 @@ pub(super) struct Core {
     pub(super) view: View,
     /// By enclave id and name, so that an enclave made anew under an old name starts empty.
     pub(super) keys: Cache<(EnclaveId, KeyName), Arc<StoredKey>>,
-    pub(super) root: Arc<SealingKeys>,
+    pub(super) root: Arc<ArcSwap<SealingKeys>>,
+    pub(super) rotation: Arc<Progress>,
+    background: OnceLock<Background>,
     pub(super) system_admin: Identity,
     pub(super) layout: Layout,
     pub(super) clock: Arc<dyn Clock>,
@@ -60,12 +64,19 @@ impl Effect {
         match change {
             Change::DeleteEnclave { id, .. } => Some(Self::ForgetAll(change.key(), *id)),
             Change::CreateEnclave { .. } => Some(Self::Refresh(change.key())),
-            Change::Create { key, .. } | Change::Put { key, .. } | Change::Delete { key } => match key.kind {
+            Change::Create { key, .. }
+            | Change::Put { key, .. }
+            | Change::Replace { key, .. }
+            | Change::Delete { key } => match key.kind {
                 Kind::Key if matches!(change, Change::Delete { .. }) => Some(Self::Forget(key.clone())),
                 Kind::Enclave | Kind::Policy | Kind::Identity => Some(Self::Refresh(key.clone())),
-                Kind::Key | Kind::Root | Kind::Cluster | Kind::Secret | Kind::EnclaveId | Kind::Remains => {
-                    None
-                }
+                Kind::Key
+                | Kind::Root
+                | Kind::Cluster
+                | Kind::Secret
+                | Kind::EnclaveId
+                | Kind::Remains
+                | Kind::Floor => None,
             },
         }
     }
@@ -148,12 +159,16 @@ impl Core {
             view,
             keys: Cache::new(CACHED_KEYS),
             root,
+            rotation: Arc::default(),
+            background: OnceLock::new(),
             system_admin,
             layout: setup.layout,
             clock: Arc::clone(&setup.clock),
             random: Arc::clone(&setup.random),
         });
         follower.follow(&core);
+        // what an earlier life did not finish
+        let _ = core.background.set(rotation::start(&core));
         Ok(core)
     }
 
@@ -162,25 +177,36 @@ impl Core {
         cluster_id: &str,
         consensus: &Consensus,
         follower: &Follower,
-    ) -> Result<(Arc<SealingKeys>, Identity, View), Error> {
+    ) -> Result<(Arc<ArcSwap<SealingKeys>>, Identity, View), Error> {
         consensus.recover().await?;
         follower.note();
         let records = consensus.records();
-        // one record per version of the root key
-        let mut wrapped = Vec::new();
-        records.visit(Kind::Root, EnclaveId::CLUSTER, ROOT, |key, value| {
-            wrapped.push((key.version, value.to_vec()));
-            true
-        })?;
-        let mut root = Vec::new();
-        for (version, wrapped) in wrapped {
-            root.push((version, setup.seal.unwrap(&wrapped, cluster_id)?));
-        }
+        let wrapped = rotation::wrapped_roots(records)?;
+        let (root, rewrapped) = rotation::unwrap_roots(
+            &wrapped,
+            cluster_id,
+            &*setup.seal,
+            setup.previous_seal.as_deref(),
+            &*setup.random,
+        )?;
         let no_cluster = || Error::NoCluster(setup.dir.display().to_string());
-        let root = Arc::new(SealingKeys::from_versions(root).ok_or_else(no_cluster)?);
+        let root = root.ok_or_else(no_cluster)?;
         let key = RecordKey::of_cluster(Kind::Cluster, CLUSTER);
         let cluster = records.get(&key)?.ok_or_else(no_cluster)?;
         let cluster: ClusterBody = Sealer { cluster: cluster_id }.open_body(&root, &key, &cluster)?;
+        // only now is it certain that this is the root key
+        for change in rewrapped {
+            match consensus.propose(change).await? {
+                Outcome::Done => tracing::info!(
+                    place = setup.seal.describe(),
+                    "the root key is wrapped under the new unseal key; the previous one is not needed any more"
+                ),
+                outcome => {
+                    tracing::error!(?outcome, "the root key could not be wrapped under the new unseal key")
+                }
+            }
+        }
+        let root = Arc::new(ArcSwap::from_pointee(root));
         let view = View::load(cluster_id, Arc::clone(&root), records.clone())?;
         Ok((root, cluster.system_admin, view))
     }
@@ -207,6 +233,23 @@ impl Core {
             return Ok(f(Role::SystemAdmin));
         }
         self.view.with(enclave, |e| e.role(identity).map(f))?
+    }
+
+    /// Makes what `read` makes of an enclave and its key; again when the key was rotated meanwhile.
+    pub(super) fn with_secret<R>(
+        &self,
+        enclave: &EnclaveName,
+        read: impl Fn(EnclaveId, &SealingKeys) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let now = || self.view.with(enclave, |enclave| (enclave.id, Arc::clone(&enclave.secret)));
+        let (id, secret) = now()?;
+        match read(id, &secret) {
+            Err(Error::Damaged(damage)) => match now()? {
+                (id, newer) if !Arc::ptr_eq(&secret, &newer) => read(id, &newer),
+                _ => Err(damage.into()),
+            },
+            result => result,
+        }
     }
 
     pub(super) async fn propose(

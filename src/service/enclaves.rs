@@ -29,7 +29,7 @@ impl Service {
         }
         let key = RecordKey::of_cluster(Kind::Enclave, name.as_str());
         let body = new_enclave(admin, proof.identity(), core.clock.now(), &*core.random);
-        let value = core.sealer().seal_body(&core.root, &key, &body, &*core.random)?;
+        let value = core.sealer().seal_body(&core.root.load(), &key, &body, &*core.random)?;
         let change = Change::CreateEnclave { name: key.name, id: body.id, value };
         core.propose(change, ApiError::ENCLAVE_EXISTS, ApiError::ENCLAVE_NOT_FOUND).await
     }

@@ -39,6 +39,9 @@ pub enum Error {
     /// One record does not open or makes no sense; others are not affected.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// The key that sealed it was rotated while the change was on its way.
+    #[error("the key that protects this was rotated meanwhile: try again")]
+    Stale,
     /// What the change depends on cannot be read from the volume: it was not made.
     #[error("the change was not made: what it depends on cannot be read")]
     Unreadable,
@@ -84,6 +87,7 @@ impl Error {
             Self::Store(error) if error.is_disk_full() => ApiError::STORAGE_FULL,
             Self::Damaged(Damage { record, why }) => damaged(record, why),
             Self::Store(StoreError::Unreadable { record, source }) => damaged(record, &source.to_string()),
+            Self::Stale => ApiError::new(Fault::Unavailable, self.to_string()),
             Self::Unreadable => ApiError::new(
                 Fault::Internal,
                 "record is damaged: the change was not made, see the server's log",
@@ -121,5 +125,8 @@ pub(super) fn outcome(outcome: Outcome, exists: ApiError, missing: ApiError) -> 
         Outcome::Missing => Err(missing.into()),
         Outcome::NoEnclave => Err(ApiError::ENCLAVE_NOT_FOUND.into()),
         Outcome::Unreadable => Err(Error::Unreadable),
+        // replaced by somebody else meanwhile, which only happens to those who change the whole
+        Outcome::Changed => Err(exists.into()),
+        Outcome::Stale => Err(Error::Stale),
     }
 }

@@ -228,22 +228,27 @@ impl Core {
     /// While it is read the cache holds a place for it; a deletion that is applied meanwhile takes the place away, so
     /// a deleted key never comes back into memory.
     fn key(&self, enclave: &EnclaveName, name: &KeyName) -> Result<Arc<StoredKey>, Error> {
-        let (place, secret) = match self.view.with(enclave, |enclave| {
+        let place = match self.view.with(enclave, |enclave| {
             let place = (enclave.id, name.clone());
-            self.keys.get(&place).ok_or_else(|| (place, Arc::clone(&enclave.secret)))
+            self.keys.get(&place).ok_or(place)
         })? {
             Ok(key) => return Ok(key),
             Err(missing) => missing,
         };
         let id = place.0;
+        let read = || {
+            self.with_secret(enclave, |now, secret| {
+                if now == id { self.read_key(secret, id, name) } else { Err(ApiError::KEY_NOT_FOUND.into()) }
+            })
+        };
         match self.keys.get_value_or_guard(&place, None) {
             GuardResult::Value(key) => Ok(key),
             GuardResult::Guard(guard) => {
-                let key = Arc::new(self.read_key(&secret, id, name)?);
+                let key = Arc::new(read()?);
                 let _ = guard.insert(Arc::clone(&key));
                 Ok(key)
             }
-            GuardResult::Timeout => Ok(Arc::new(self.read_key(&secret, id, name)?)),
+            GuardResult::Timeout => Ok(Arc::new(read()?)),
         }
     }
 

@@ -12,6 +12,7 @@ mod keys;
 mod listing;
 mod policies;
 mod record;
+mod rotation;
 mod secrets;
 #[cfg(test)]
 mod tests;
@@ -25,14 +26,14 @@ use std::{
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 
-use self::core::{CLUSTER, Core};
+use self::core::Core;
 pub use self::{error::Error, listing::Pages};
 pub use crate::crypto::{Algorithm, SecretKey, UnknownAlgorithm};
 use crate::{
     api::{ApiError, EnclaveName, Identity, message},
     authz::{Authorized, Role, action},
     crypto::{Layout, SealProvider},
-    store::{Directory, Kind, RecordKey},
+    store::Directory,
     world::{Clock, Random},
 };
 
@@ -53,6 +54,8 @@ pub struct Setup {
     pub dir: PathBuf,
     /// Where the unseal key comes from.
     pub seal: Arc<dyn SealProvider>,
+    /// Where the unseal key came from before, if it is being changed: what only this opens is wrapped anew at open.
+    pub previous_seal: Option<Arc<dyn SealProvider>>,
     /// Who may bootstrap an empty directory; also the system admin from then on. Without it an empty directory is an
     /// error.
     pub await_bootstrap: Option<Identity>,
@@ -243,7 +246,7 @@ impl Service {
     pub fn probe(&self, _proof: &Authorized<'_, action::Status>) -> Result<std::time::Duration, Error> {
         let core = self.core()?;
         let began = std::time::Instant::now();
-        core.consensus.records().get(&RecordKey::of_cluster(Kind::Cluster, CLUSTER))?;
+        core.consensus.records().get(&rotation::cluster_record())?;
         Ok(began.elapsed())
     }
 

@@ -102,12 +102,15 @@ impl Service {
         f: impl FnOnce(SecretInfo, &[u8]) -> R,
     ) -> Result<R, Error> {
         let core = self.core()?;
-        let (id, secret) = core.view.with(enclave, |e| (e.id, std::sync::Arc::clone(&e.secret)))?;
-        let key = record(id, name);
-        let sealed = core.consensus.records().get(&key)?.ok_or(ApiError::SECRET_NOT_FOUND)?;
-        let body = core.sealer().open(&secret, &key, &sealed)?;
-        let (SecretHead { created_at, created_by }, value) =
-            SecretHead::decode(&body).map_err(|error| Error::damaged(&key, error))?;
+        let (SecretHead { created_at, created_by }, body) = core.with_secret(enclave, |id, secret| {
+            let key = record(id, name);
+            let sealed = core.consensus.records().get(&key)?.ok_or(ApiError::SECRET_NOT_FOUND)?;
+            let body = core.sealer().open(secret, &key, &sealed)?;
+            let (head, _) = SecretHead::decode(&body).map_err(|error| Error::damaged(&key, error))?;
+            Ok((head, body))
+        })?;
+        let (_, value) = SecretHead::decode(&body)
+            .map_err(|error| Error::damaged(&record(EnclaveId::CLUSTER, name), error))?;
         Ok(f(SecretInfo { kind: GENERIC.into(), created_at, mod_time: created_at, created_by }, value))
     }
 }

@@ -33,6 +33,7 @@ impl World {
         Setup {
             dir: self.dir.path().join("data"),
             seal: Arc::new(File::new(self.dir.path().join(seal))),
+            previous_seal: None,
             await_bootstrap: None,
             layout: Layout::Raw,
             clock: Arc::new(System),
@@ -310,4 +311,81 @@ async fn a_damaged_record_is_refused_with_an_id_and_hides_nothing_else_also_afte
     // writing it anew heals it
     assign(service.clone(), "app-2", "app").await;
     assert!(may!(service, "app-2", "default", action::GenerateKey, "/v1/key/generate/k").is_ok());
+}
+
+/// Waits until no former version of a key is in use.
+async fn through(service: &Service) -> message::Rotation {
+    loop {
+        let proof = may!(service, SYSTEM, "default", action::DescribeRotation, "/v1/sys/rotation").unwrap();
+        let rotation = service.rotation(&proof).unwrap();
+        if rotation.root.former.is_empty() && rotation.enclaves.iter().all(|e| e.former.is_empty()) {
+            return rotation;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn rotate_enclave(service: &Service) -> Result<(), ApiError> {
+    let proof = may!(service, SYSTEM, "default", action::RotateEnclave, "/v1/enclave/rotate/default")?;
+    service.rotate_enclave(&proof, &name("default")).await.map_err(|e| e.to_api())
+}
+
+async fn rotate_root(service: &Service) -> Result<(), ApiError> {
+    let proof = may!(service, SYSTEM, "default", action::RotateRoot, "/v1/sys/rotate")?;
+    service.rotate_root(&proof).await.map_err(|e| e.to_api())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_rotations_everything_opens_also_after_a_restart_and_rights_are_the_same() {
+    let world = World::new();
+    world.init().await;
+    let service = world.open().await;
+    for n in 0..600 {
+        create(&service, "default", &format!("k{n}")).await.unwrap();
+    }
+    for round in 2..4 {
+        rotate_enclave(&service).await.unwrap();
+        rotate_root(&service).await.unwrap();
+        create(&service, "default", &format!("during{round}")).await.unwrap();
+        let rotation = through(&service).await;
+        assert_eq!(
+            (rotation.root.version, rotation.enclaves[0].version, rotation.damaged),
+            (round, round, 0)
+        );
+    }
+    service.close().await;
+    drop(service);
+    let service = world.open().await;
+    let rotation = through(&service).await;
+    assert_eq!((rotation.root.version, rotation.enclaves[0].version, rotation.resealed), (3, 3, 0));
+    for key in ["k0", "k599", "during2", "during3"] {
+        assert_eq!(create(&service, "default", key).await, Err(ApiError::KEY_EXISTS), "{key}");
+    }
+    // the policy was sealed again too: it says the same
+    assert!(may!(service, "app-1", "default", action::GenerateKey, "/v1/key/generate/k").is_ok());
+    assert!(may!(service, "app-1", "default", action::GenerateKey, "/v1/key/generate/l").is_err());
+    service.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_unseal_key_is_changed_at_a_start_that_knows_both_and_the_old_one_opens_nothing_afterwards() {
+    let world = World::new();
+    world.init().await;
+    let new = world.dir.path().join("new");
+    std::fs::write(&new, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+    let refused = Service::open(world.setup("new")).await.err().unwrap();
+    assert!(refused.to_string().contains("not authentic"), "{refused}");
+    let both = Setup { previous_seal: Some(world.setup("unseal").seal), ..world.setup("new") };
+    let service = Service::open(both).await.unwrap();
+    create(&service, "default", "k").await.unwrap();
+    // a root key made from now on is wrapped under the new one too
+    rotate_root(&service).await.unwrap();
+    through(&service).await;
+    service.close().await;
+    drop(service);
+    let refused = Service::open(world.setup("unseal")).await.err().unwrap();
+    assert!(refused.to_string().contains("not authentic"), "{refused}");
+    let service = Service::open(world.setup("new")).await.unwrap();
+    assert_eq!(create(&service, "default", "k").await, Err(ApiError::KEY_EXISTS));
+    service.close().await;
 }

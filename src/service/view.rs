@@ -126,12 +126,16 @@ pub(super) struct View {
     /// One writer at a time.
     writer: Mutex<()>,
     cluster_id: String,
-    root: Arc<SealingKeys>,
+    root: Arc<ArcSwap<SealingKeys>>,
     records: Records,
 }
 
 impl View {
-    pub(super) fn load(cluster_id: &str, root: Arc<SealingKeys>, records: Records) -> Result<Self, Error> {
+    pub(super) fn load(
+        cluster_id: &str,
+        root: Arc<ArcSwap<SealingKeys>>,
+        records: Records,
+    ) -> Result<Self, Error> {
         let view = Self {
             enclaves: ArcSwap::default(),
             writer: Mutex::new(()),
@@ -193,9 +197,13 @@ impl View {
                 }
                 enclaves.by_name.insert(name, Ok(Arc::new(changed)));
             }
-            Kind::Root | Kind::Cluster | Kind::Key | Kind::Secret | Kind::EnclaveId | Kind::Remains => {
-                return Ok(());
-            }
+            Kind::Root
+            | Kind::Cluster
+            | Kind::Key
+            | Kind::Secret
+            | Kind::EnclaveId
+            | Kind::Remains
+            | Kind::Floor => return Ok(()),
         }
         self.enclaves.store(Arc::new(enclaves));
         Ok(())
@@ -220,8 +228,14 @@ impl View {
     }
 
     fn read_enclave(&self, key: &RecordKey) -> Result<Option<Enclave>, Error> {
-        let Some(body) = self.read_body::<EnclaveBody>(&self.root, key)? else { return Ok(None) };
+        let Some(body) = self.read_body::<EnclaveBody>(&self.root.load(), key)? else { return Ok(None) };
         let secret = body.sealing_keys().ok_or_else(|| Error::damaged(key, "it holds no key"))?;
+        // its key was rotated, or sealed again: what is in it is in memory
+        if let Some(Ok(known)) = self.enclaves.load().by_name.get(&name_of(key, EnclaveName::new(&key.name))?)
+            && known.id == body.id
+        {
+            return Ok(Some(Enclave { secret: Arc::new(secret), ..Enclave::clone(known) }));
+        }
         let mut enclave = Enclave {
             id: body.id,
             secret: Arc::new(secret),

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use lsm_tree::{AbstractTree, SeqNo, Tree};
 
-use super::{Change, EnclaveId, RecordKey, StoreError, change::Present};
+use super::{
+    Change, Digest, EnclaveId, Kind, RecordKey, StoreError,
+    change::{Present, digest},
+};
 
 /// The records as they are after the changes of this batch so far.
 pub(super) struct Batch<'a> {
@@ -12,18 +15,25 @@ pub(super) struct Batch<'a> {
     pub(super) written: HashMap<Vec<u8>, Option<&'a [u8]>>,
     /// Enclaves that were looked up, since a batch is mostly about one.
     known: HashMap<EnclaveId, bool>,
+    /// Floors that were looked up.
+    floors: HashMap<EnclaveId, u32>,
 }
 
 impl<'a> Batch<'a> {
     pub(super) fn new(tree: &'a Tree) -> Self {
-        Self { tree, written: HashMap::new(), known: HashMap::new() }
+        Self { tree, written: HashMap::new(), known: HashMap::new(), floors: HashMap::new() }
     }
 
     /// The change will be made; later ones see it.
     pub(super) fn take(&mut self, change: &'a Change) {
         match change {
-            Change::Create { key, value } | Change::Put { key, value } => {
+            Change::Create { key, value }
+            | Change::Put { key, value }
+            | Change::Replace { key, value, .. } => {
                 self.written.insert(key.encode(), Some(value));
+                if key.kind == Kind::Floor {
+                    self.floors.remove(&key.enclave);
+                }
             }
             Change::Delete { key } => {
                 self.written.insert(key.encode(), None);
@@ -73,6 +83,20 @@ impl Present for Batch<'_> {
         let exists = self.present(&RecordKey::of_id(enclave))?;
         self.known.insert(enclave, exists);
         Ok(exists)
+    }
+
+    fn digest(&mut self, key: &RecordKey) -> Result<Option<Digest>, StoreError> {
+        Ok(self.read(key)?.map(|value| digest(&value)))
+    }
+
+    fn floor(&mut self, owner: EnclaveId) -> Result<u32, StoreError> {
+        if let Some(floor) = self.floors.get(&owner) {
+            return Ok(*floor);
+        }
+        let floor = self.read(&RecordKey::floor_of(owner))?;
+        let floor = floor.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
+        self.floors.insert(owner, floor);
+        Ok(floor)
     }
 
     fn enclave(&mut self, id: EnclaveId) -> Result<Option<Vec<u8>>, StoreError> {

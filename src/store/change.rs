@@ -3,6 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 use super::{EnclaveId, Kind, RecordKey};
+use crate::crypto::sealed_under;
+
+/// Tells one sealed value from another.
+pub type Digest = [u8; 16];
+
+/// The digest of a sealed value. Sealed values are ours and have random bytes in them, so that nobody can choose two with
+/// the same.
+#[must_use]
+pub fn digest(value: &[u8]) -> Digest {
+    xxhash_rust::xxh3::xxh3_128(value).to_le_bytes()
+}
 
 /// One change. Whoever proposes it has already decided everything that is not a function of the records: time,
 /// randomness and ciphertext.
@@ -21,6 +32,16 @@ pub enum Change {
         /// Its name.
         key: RecordKey,
         /// Its sealed value.
+        #[serde(with = "serde_bytes_like")]
+        value: Vec<u8>,
+    },
+    /// Writes a record anew that must still be as it was when its new value was made: the same content, sealed again.
+    Replace {
+        /// Its name.
+        key: RecordKey,
+        /// The digest of the value that was sealed again.
+        was: Digest,
+        /// The new sealed value.
         #[serde(with = "serde_bytes_like")]
         value: Vec<u8>,
     },
@@ -59,6 +80,10 @@ pub enum Outcome {
     Missing,
     /// The record's enclave does not exist: nothing was written.
     NoEnclave,
+    /// The record is another than the one that was to be replaced: nothing was written.
+    Changed,
+    /// It was sealed under a version of a key that is about to be given up: nothing was written.
+    Stale,
     /// Whether the record exists cannot be read: nothing was written. Only where no other member has to decide alike.
     Unreadable,
 }
@@ -69,6 +94,10 @@ pub(super) trait Present {
     fn present(&mut self, key: &RecordKey) -> Result<bool, Self::Error>;
     /// Whether there is an enclave with this id.
     fn exists(&mut self, enclave: EnclaveId) -> Result<bool, Self::Error>;
+    /// The digest of a record's value, if there is one.
+    fn digest(&mut self, key: &RecordKey) -> Result<Option<Digest>, Self::Error>;
+    /// The lowest version of the owner's key that a record may be sealed under.
+    fn floor(&mut self, owner: EnclaveId) -> Result<u32, Self::Error>;
     /// The name of the enclave with this id, if there is one.
     fn enclave(&mut self, id: EnclaveId) -> Result<Option<Vec<u8>>, Self::Error>;
 }
@@ -78,7 +107,10 @@ impl Change {
     #[must_use]
     pub fn key(&self) -> RecordKey {
         match self {
-            Self::Create { key, .. } | Self::Put { key, .. } | Self::Delete { key } => key.clone(),
+            Self::Create { key, .. }
+            | Self::Put { key, .. }
+            | Self::Replace { key, .. }
+            | Self::Delete { key } => key.clone(),
             Self::CreateEnclave { name, .. } | Self::DeleteEnclave { name, .. } => {
                 RecordKey::of_cluster(Kind::Enclave, name)
             }
@@ -90,16 +122,30 @@ impl Change {
     /// A record belongs to an enclave by its id, so a change that was sealed for an enclave is refused once that
     /// enclave is gone, also when another has its name by then.
     pub(super) fn decide<P: Present>(&self, records: &mut P) -> Result<Outcome, P::Error> {
-        if let Self::Create { key, .. } | Self::Put { key, .. } | Self::Delete { key } = self
+        if let Self::Create { key, .. }
+        | Self::Put { key, .. }
+        | Self::Replace { key, .. }
+        | Self::Delete { key } = self
             && key.kind.is_of_enclave()
             && !records.exists(key.enclave)?
         {
             return Ok(Outcome::NoEnclave);
         }
+        if let Some((owner, value)) = self.sealed()
+            && let floor @ 1.. = records.floor(owner)?
+            && sealed_under(value).is_ok_and(|version| version < floor)
+        {
+            return Ok(Outcome::Stale);
+        }
         Ok(match self {
             Self::Put { .. } => Outcome::Done,
             Self::Create { key, .. } if records.present(key)? => Outcome::Exists,
             Self::Create { .. } => Outcome::Done,
+            Self::Replace { key, was, .. } => match records.digest(key)? {
+                None => Outcome::Missing,
+                Some(now) if now == *was => Outcome::Done,
+                Some(_) => Outcome::Changed,
+            },
             Self::Delete { key } if records.present(key)? => Outcome::Done,
             Self::Delete { .. } => Outcome::Missing,
             Self::CreateEnclave { id, .. } => {
@@ -111,6 +157,19 @@ impl Change {
                 _ => Outcome::Missing,
             },
         })
+    }
+}
+
+impl Change {
+    /// The sealed value that it writes, and whose key sealed it.
+    fn sealed(&self) -> Option<(EnclaveId, &[u8])> {
+        match self {
+            Self::Create { key, value } | Self::Put { key, value } | Self::Replace { key, value, .. } => {
+                Some((key.sealed_by()?, value))
+            }
+            Self::CreateEnclave { value, .. } => Some((EnclaveId::CLUSTER, value)),
+            Self::Delete { .. } | Self::DeleteEnclave { .. } => None,
+        }
     }
 }
 
@@ -164,6 +223,13 @@ mod tests {
         fn exists(&mut self, id: EnclaveId) -> Result<bool, Self::Error> {
             self.present(&RecordKey::of_id(id))
         }
+        fn digest(&mut self, key: &RecordKey) -> Result<Option<Digest>, Self::Error> {
+            Ok(self.0.get(key).map(|value| digest(value)))
+        }
+        fn floor(&mut self, owner: EnclaveId) -> Result<u32, Self::Error> {
+            let floor = self.0.get(&RecordKey::floor_of(owner));
+            Ok(floor.map_or(0, |floor| u32::from_le_bytes((*floor).try_into().unwrap())))
+        }
         fn enclave(&mut self, id: EnclaveId) -> Result<Option<Vec<u8>>, Self::Error> {
             Ok(self.0.get(&RecordKey::of_id(id)).map(|name| name.to_vec()))
         }
@@ -210,6 +276,57 @@ mod tests {
         ] {
             assert_eq!(change.decide(&mut records.clone()), Ok(outcome), "{change:?}");
         }
+    }
+
+    /// What a record looks like that is sealed under this version.
+    fn sealed(version: u32) -> Vec<u8> {
+        [&[1][..], &version.to_le_bytes(), &[0; 60]].concat()
+    }
+
+    #[test]
+    fn nothing_gets_in_that_is_sealed_under_a_version_that_is_given_up() {
+        let id = EnclaveId::from_random([1; 8]);
+        let key = RecordKey::of_enclave(Kind::Key, id, "k");
+        let (other, enclave) =
+            (RecordKey::of_enclave(Kind::Key, id, "l"), RecordKey::of_cluster(Kind::Enclave, "f"));
+        let map = |floors: &[(EnclaveId, &'static [u8])]| {
+            let records =
+                [(RecordKey::of_id(id), &b"e"[..]), (key.clone(), b"old"), (enclave.clone(), b"old")];
+            let floors = floors.iter().map(|(owner, floor)| (RecordKey::floor_of(*owner), *floor));
+            Map(records.into_iter().chain(floors).collect())
+        };
+        let all = |version| {
+            let (was, value) = (digest(b"old"), sealed(version));
+            [
+                Change::Create { key: other.clone(), value: value.clone() },
+                Change::Put { key: key.clone(), value: value.clone() },
+                Change::Replace { key: key.clone(), was, value: value.clone() },
+                Change::Replace { key: enclave.clone(), was, value: value.clone() },
+                Change::CreateEnclave { name: "g".into(), id: EnclaveId::from_random([2; 8]), value },
+            ]
+        };
+        use Outcome::{Done, Stale};
+        let two: &'static [u8] = &[2, 0, 0, 0];
+        for (floors, version, outcomes) in [
+            (&[][..], 1, [Done, Done, Done, Done, Done]),
+            (&[(id, two)], 1, [Stale, Stale, Stale, Done, Done]),
+            (&[(id, two)], 2, [Done, Done, Done, Done, Done]),
+            (&[(EnclaveId::CLUSTER, two)], 1, [Done, Done, Done, Stale, Stale]),
+            (&[(EnclaveId::CLUSTER, two), (id, two)], 3, [Done, Done, Done, Done, Done]),
+        ] {
+            let found = all(version).map(|change| change.decide(&mut map(floors)).unwrap());
+            assert_eq!(found, outcomes, "floors {floors:?}, version {version}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_replaced_only_while_it_is_what_was_sealed_again() {
+        let key = RecordKey::of_cluster(Kind::Root, "root");
+        let replace = |was: &[u8]| Change::Replace { key: key.clone(), was: digest(was), value: vec![1] };
+        let mut present = Map([(key.clone(), &b"now"[..])].into());
+        assert_eq!(replace(b"now").decide(&mut present), Ok(Outcome::Done));
+        assert_eq!(replace(b"before").decide(&mut present), Ok(Outcome::Changed));
+        assert_eq!(replace(b"now").decide(&mut Map(HashMap::new())), Ok(Outcome::Missing));
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod tests;
 mod tree;
 mod upkeep;
 
-pub use change::{Change, Outcome};
+pub use change::{Change, Digest, Outcome, digest};
 pub use copy::Copy;
 pub use directory::{Directory, DirectoryError, FORMAT, Manifest};
 pub use error::StoreError;

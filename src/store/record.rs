@@ -65,6 +65,9 @@ pub enum Kind {
     EnclaveId = 8,
     /// The id of a deleted enclave until its records are removed; the value is empty.
     Remains = 9,
+    /// The lowest version of an enclave's key, or of the root key, that a record may be sealed under; 4 bytes,
+    /// little-endian.
+    Floor = 10,
 }
 
 impl Kind {
@@ -99,6 +102,7 @@ impl TryFrom<u8> for Kind {
             7 => Self::Secret,
             8 => Self::EnclaveId,
             9 => Self::Remains,
+            10 => Self::Floor,
             other => return Err(format!("record kind {other} is unknown to this release")),
         })
     }
@@ -140,6 +144,22 @@ impl RecordKey {
     #[must_use]
     pub fn of_id(enclave: EnclaveId) -> Self {
         Self::of_enclave(Kind::EnclaveId, enclave, "")
+    }
+
+    /// The record of the lowest version of the owner's key that counts.
+    #[must_use]
+    pub fn floor_of(owner: EnclaveId) -> Self {
+        Self::of_enclave(Kind::Floor, owner, "")
+    }
+
+    /// Whose key seals this record; nothing when the root key does not, nor any below it.
+    #[must_use]
+    pub(super) fn sealed_by(&self) -> Option<EnclaveId> {
+        match self.kind {
+            Kind::Key | Kind::Policy | Kind::Identity | Kind::Secret => Some(self.enclave),
+            Kind::Enclave | Kind::Cluster => Some(EnclaveId::CLUSTER),
+            Kind::Root | Kind::EnclaveId | Kind::Remains | Kind::Floor => None,
+        }
     }
 
     /// The record that is there while records of a deleted enclave are left.

@@ -125,7 +125,7 @@ impl Shared {
         let marker = marker.key().map_err(StoreError::at("list"))?.to_vec();
         let Some(RecordKey { enclave, .. }) = RecordKey::decode(&marker) else { return Ok(false) };
         let mut doomed = Vec::new();
-        for kind in Kind::OF_ENCLAVE {
+        for kind in Kind::OF_ENCLAVE.into_iter().chain([Kind::Floor]) {
             let (first, end) = RecordKey::range(kind, enclave, "", None);
             let rest = limit.saturating_sub(doomed.len());
             for entry in self.tree.range(first..end, SeqNo::MAX, None).take(rest) {
@@ -208,6 +208,19 @@ impl Records {
         self.visit_after(kind, enclave, prefix, None, visit)
     }
 
+    /// Calls `visit` with every record of `kind`, whosever it is, until it returns false.
+    ///
+    /// # Errors
+    /// When the volume cannot be read.
+    pub fn visit_kind(
+        &self,
+        kind: Kind,
+        mut visit: impl FnMut(RecordKey, &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        let (first, end) = RecordKey::range_of_kind(kind);
+        self.visit_range(first, end, &mut visit)
+    }
+
     /// As [`Self::visit`], from the first name after `after` on, which need not exist any more. Finding it takes the
     /// same time at any offset.
     ///
@@ -222,6 +235,15 @@ impl Records {
         mut visit: impl FnMut(RecordKey, &[u8]) -> bool,
     ) -> Result<(), StoreError> {
         let (first, end) = RecordKey::range(kind, enclave, prefix, after);
+        self.visit_range(first, end, &mut visit)
+    }
+
+    fn visit_range(
+        &self,
+        first: Vec<u8>,
+        end: Vec<u8>,
+        visit: &mut dyn FnMut(RecordKey, &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
         let copy = self.copy();
         for entry in self.shared.tree.range(first..end, copy.moment.seqno, None) {
             let (key, value) = entry.into_inner().map_err(StoreError::at("list"))?;

@@ -126,6 +126,9 @@ async fn use_everything(server: &Server, needles: &mut Needles) {
     server.must_as_system("POST", "/v1/enclave/create/e", r#"{"admin":"a"}"#).await;
     server.must_as_system("GET", "/v1/enclave/describe/e", "").await;
     server.must_as_system("GET", "/v1/enclave/list/", "").await;
+    server.must_as_system("POST", "/v1/enclave/rotate/default", "").await;
+    server.must_as_system("POST", "/v1/sys/rotate", "").await;
+    server.must_as_system("GET", "/v1/sys/rotation", "").await;
     server.must_as_system("DELETE", "/v1/enclave/delete/e", "").await;
     for path in ["key/delete/chacha", "secret/delete/t", "identity/delete/app", "policy/delete/p"] {
         server.must("DELETE", &format!("/v1/{path}"), "").await;

@@ -10,8 +10,10 @@
 mod damage;
 mod full;
 mod load;
+mod memory;
 mod oracle;
 mod process;
+mod rotation;
 
 use std::{
     collections::BTreeSet,

@@ -152,6 +152,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL: nothing is flushed, nothing is said.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -44,3 +44,11 @@ pub(in crate::server) fn list(
         EnclaveList { names, continue_at: String::new(), enclaves }
     }))
 }
+
+pub(in crate::server) async fn rotate(
+    call: &Call<'_>,
+    proof: Authorized<'_, action::RotateEnclave>,
+    _: Bytes,
+) -> Handled {
+    done(call.shared.service.rotate_enclave(&proof, &call.name()?).await)
+}

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Handled, done};
+use super::{Handled, done, json};
 use crate::{
     api::{
         ApiError, Fault,
@@ -110,4 +110,20 @@ pub(in crate::server) async fn seal(
     _: Bytes,
 ) -> Handled {
     done(call.shared.service.seal(&proof).await)
+}
+
+pub(in crate::server) async fn rotate(
+    call: &Call<'_>,
+    proof: Authorized<'_, action::RotateRoot>,
+    _: Bytes,
+) -> Handled {
+    done(call.shared.service.rotate_root(&proof).await)
+}
+
+pub(in crate::server) fn rotation(
+    call: &Call<'_>,
+    proof: &Authorized<'_, action::DescribeRotation>,
+    _: &[u8],
+) -> Handled {
+    json(call.shared.service.rotation(proof))
 }

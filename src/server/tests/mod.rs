@@ -62,7 +62,8 @@ async fn service_with(random: Arc<dyn Random>) -> (Service, tempfile::TempDir) {
     };
     bootstrap::init(&dir, seal.clone(), plan).await.unwrap();
     let clock = Arc::new(System);
-    let setup = Setup { dir, seal, await_bootstrap: None, layout: Layout::Raw, clock, random };
+    let setup =
+        Setup { dir, seal, previous_seal: None, await_bootstrap: None, layout: Layout::Raw, clock, random };
     (Service::open(setup).await.unwrap(), directory)
 }
 

@@ -62,7 +62,15 @@ impl Wire {
         };
         bootstrap::init(&dir, seal.clone(), plan).await.unwrap();
         let (clock, random) = (Arc::new(System), Arc::new(System));
-        let setup = Setup { dir, seal, await_bootstrap: None, layout: Layout::Raw, clock, random };
+        let setup = Setup {
+            dir,
+            seal,
+            previous_seal: None,
+            await_bootstrap: None,
+            layout: Layout::Raw,
+            clock,
+            random,
+        };
         let (stop, shutdown) = oneshot::channel();
         let audit = AuditLog::none();
         let options = Options {
