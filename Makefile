@@ -12,7 +12,7 @@ help: ## This list
 build: ## The binary, optimised: target/release/kes
 	cargo build --release
 
-test: verify render-tools wire-peers test-fast test-minio test-cluster ## All tests: rules, Rust tests, a real MinIO, the real cluster with a real MinIO (root, Debian)
+test: verify render-tools wire-peers test-fast test-fuzz test-minio test-cluster ## All tests: rules, Rust tests, a real MinIO, the real cluster with a real MinIO (root, Debian)
 
 render-tools: ## helm and kubectl for the tests of charts/ and config/ (without them those tests say that they skip)
 	tests/cluster/build.sh helm kubectl
@@ -30,7 +30,7 @@ test-minio: ## A real MinIO on our key server, without Kubernetes
 test-fast: ## Rust tests without a cluster (tests/wire only where wire-peers were built; with CI=true they must be)
 	cargo test
 
-test-fuzz: ## Fuzz targets with coverage, FUZZ_SECONDS=20 each: policy, config, ciphertext, target, body
+test-fuzz: ## Fuzz targets with coverage, FUZZ_SECONDS=60 each: policy, config, ciphertext, target, body
 	fuzz/run.sh
 
 test-cluster: ## The demo's proofs and tests/e2e on a real Kubernetes, then everything it started is removed

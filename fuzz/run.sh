@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Searches for bytes that break a fuzz target's property: each target for FUZZ_SECONDS (20 unless told), or only those in
+# Searches for bytes that break a fuzz target's property: each target for FUZZ_SECONDS (60 unless told), or only those in
 # FUZZ_TARGETS. What was found interesting is kept in target/fuzz/, what broke a property too, and its name is printed.
 #   make test-fuzz FUZZ_SECONDS=3600 FUZZ_TARGETS=ciphertext
 set -euo pipefail
@@ -13,8 +13,8 @@ RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/rustc.sh cargo build -q -p kes-fuzz
 for target in ${FUZZ_TARGETS:-$(ls fuzz/seeds)}; do
   found=target/fuzz/$target
   mkdir -p "$found/corpus"
-  echo "fuzz: $target for ${FUZZ_SECONDS:-20} s"
-  if ! FUZZ_TARGET=$target target/debug/kes-fuzz -max_total_time="${FUZZ_SECONDS:-20}" -timeout=10 -rss_limit_mb=2048 \
+  echo "fuzz: $target for ${FUZZ_SECONDS:-60} s"
+  if ! FUZZ_TARGET=$target target/debug/kes-fuzz -max_total_time="${FUZZ_SECONDS:-60}" -timeout=10 -rss_limit_mb=2048 \
     -max_len=4096 -artifact_prefix="$found/" -print_final_stats=1 -verbosity=0 \
     "$found/corpus" "fuzz/seeds/$target" > "$found/log" 2>&1; then
     tail -40 "$found/log" >&2
