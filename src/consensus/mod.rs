@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 
 use self::{
     batcher::Batcher,
-    log::Log,
+    log::{Health, Log},
     log_file::Medium,
     network::NoPeers,
     state::{StateMachine, Trouble},
@@ -175,8 +175,11 @@ impl Consensus {
     /// [`Error::Unavailable`] when it may have been or may still be.
     pub async fn propose(&self, change: Change) -> Result<Outcome, Error> {
         let disk = self.log.disk();
-        if disk.is_full() || self.records.is_full() {
-            return Err(Error::DiskFull);
+        match disk.health() {
+            Health::Full => return Err(Error::DiskFull),
+            Health::Sick => return Err(Error::Unavailable("its file cannot be written".into())),
+            Health::Well if self.records.is_full() => return Err(Error::DiskFull),
+            Health::Well => {}
         }
         if let Some(why) = self.records.trouble() {
             return Err(Error::Unavailable(why));
@@ -192,7 +195,10 @@ impl Consensus {
                 Err(_) => Err(Error::Timeout),
             },
             // nobody is kept waiting for a person who makes room
-            () = disk.until_full() => Err(Error::DiskFullMeanwhile),
+            health = disk.until_ill() => Err(match health {
+                Health::Full => Error::DiskFullMeanwhile,
+                _ => Error::Unavailable("its file cannot be written; the change may still be made".into()),
+            }),
         }
     }
 
