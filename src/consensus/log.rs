@@ -51,25 +51,36 @@ const READ_RETRY: Duration = Duration::from_millis(50);
 /// How long to wait before a full volume is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(500);
 
-/// Whether the volume is full; shared with whoever accepts changes.
+/// Whether the log can be written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Health {
+    #[default]
+    Well,
+    /// No space is left.
+    Full,
+    /// It fails for another reason.
+    Sick,
+}
+
+/// How the volume is; shared with whoever accepts changes.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
-    full: watch::Sender<bool>,
+    health: watch::Sender<Health>,
 }
 
 impl Disk {
-    pub(super) fn is_full(&self) -> bool {
-        *self.full.borrow()
+    pub(super) fn health(&self) -> Health {
+        *self.health.borrow()
     }
 
-    /// Ends when the volume is full.
-    pub(super) async fn until_full(&self) {
+    /// Ends when the log cannot be written.
+    pub(super) async fn until_ill(&self) -> Health {
         // the sender lives as long as `self`
-        let _ = self.full.subscribe().wait_for(|full| *full).await;
+        self.health.subscribe().wait_for(|health| *health != Health::Well).await.map_or(Health::Sick, |h| *h)
     }
 
-    fn set_full(&self, full: bool) {
-        self.full.send_if_modified(|old| std::mem::replace(old, full) != full);
+    fn set(&self, health: Health) {
+        self.health.send_if_modified(|old| std::mem::replace(old, health) != health);
     }
 }
 
@@ -273,7 +284,7 @@ impl Log {
 impl Shared {
     /// Whether the volume is being tried again and again.
     fn is_waiting(&self) -> bool {
-        self.disk.is_full() && !self.closing.load(Ordering::Acquire)
+        self.disk.health() != Health::Well && !self.closing.load(Ordering::Acquire)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -362,7 +373,7 @@ impl Writer {
                 tracing::error!(%error, full, "the log cannot be written: changes wait, reads go on");
                 warned = true;
             }
-            self.shared.disk.set_full(true);
+            self.shared.disk.set(if full { Health::Full } else { Health::Sick });
             if self.shared.closing.load(Ordering::Acquire) {
                 return false;
             }
@@ -372,7 +383,7 @@ impl Writer {
         if warned {
             tracing::info!("the log can be written again");
         }
-        self.shared.disk.set_full(false);
+        self.shared.disk.set(Health::Well);
         true
     }
 

@@ -1,9 +1,13 @@
 //! The file of the log: opened only after it was checked from end to end, and how a volume is looked at that tests can
 //! cut the power of.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use rustix::fs::{Advice, fadvise};
 
 use super::{
     checked,
@@ -24,6 +28,10 @@ pub(super) trait Medium: Send + Sync {
     /// What to call it in an error.
     fn path(&self) -> &Path;
 
+    /// Makes sure that what is read from now on is read from the disk. After a sync that failed Linux shows what was to be
+    /// synced as if it had been, to every process, until it needs the memory.
+    fn forget_cached(&self) -> io::Result<()>;
+
     /// Opens what is there.
     fn open(&self, builder: &mut redb::Builder) -> Result<Database, redb::DatabaseError>;
 }
@@ -34,6 +42,11 @@ pub(super) struct File(pub(super) PathBuf);
 impl Medium for File {
     fn path(&self) -> &Path {
         &self.0
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        let file = fs::File::open(&self.0)?;
+        Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
     }
 
     fn open(&self, builder: &mut redb::Builder) -> Result<Database, redb::DatabaseError> {
@@ -51,6 +64,7 @@ pub(super) struct Found {
 
 /// Opens the log on `medium`, after its pages were checked.
 pub(super) fn open(medium: &dyn Medium) -> Result<Database, redb::Error> {
+    medium.forget_cached()?;
     let db = medium.open(Database::builder().set_cache_size(CACHE).set_check_integrity_on_open(true))?;
     make_tables(&db)?;
     Ok(db)

@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 
 use self::{
     batcher::Batcher,
-    log::Log,
+    log::{Health, Log},
     log_file::Medium,
     network::NoPeers,
     state::{StateMachine, Trouble},
@@ -53,6 +53,9 @@ pub const RECORDS_DIR: &str = "records";
 
 /// How long a change may wait for its place in the log before the proposer is told to try again.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the volume is read again before a change is refused because of it, and the pause before that.
+const READ_ATTEMPTS: u32 = 3;
+const READ_RETRY: Duration = Duration::from_millis(50);
 /// How long start-up may take to catch up with the log.
 const RECOVER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -172,8 +175,17 @@ impl Consensus {
     /// [`Error::Unavailable`] when it may have been or may still be.
     pub async fn propose(&self, change: Change) -> Result<Outcome, Error> {
         let disk = self.log.disk();
-        if disk.is_full() || self.records.is_full() {
-            return Err(Error::DiskFull);
+        match disk.health() {
+            Health::Full => return Err(Error::DiskFull),
+            Health::Sick => return Err(Error::Unavailable("its file cannot be written".into())),
+            Health::Well if self.records.is_full() => return Err(Error::DiskFull),
+            Health::Well => {}
+        }
+        if let Some(why) = self.records.trouble() {
+            return Err(Error::Unavailable(why));
+        }
+        if !self.can_decide(&change).await? {
+            return Ok(Outcome::Unreadable);
         }
         tokio::select! {
             biased;
@@ -183,7 +195,35 @@ impl Consensus {
                 Err(_) => Err(Error::Timeout),
             },
             // nobody is kept waiting for a person who makes room
-            () = disk.until_full() => Err(Error::DiskFullMeanwhile),
+            health = disk.until_ill() => Err(match health {
+                Health::Full => Error::DiskFullMeanwhile,
+                _ => Error::Unavailable("its file cannot be written; the change may still be made".into()),
+            }),
+        }
+    }
+
+    /// Whether what decides about `change` is undamaged. What is in the log must be decided, also by a later life: a
+    /// change that cannot be is better refused before.
+    async fn can_decide(&self, change: &Change) -> Result<bool, Error> {
+        let mut attempts = 0;
+        loop {
+            match self.records.can_decide(change) {
+                Ok(()) => return Ok(true),
+                Err(error) if !error.is_passing() => {
+                    tracing::error!(%error, "a change is refused because what it depends on cannot be read");
+                    return Ok(false);
+                }
+                Err(_) if attempts < READ_ATTEMPTS => {
+                    attempts += 1;
+                    tokio::time::sleep(READ_RETRY).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a change is refused because the volume cannot be read");
+                    return Err(Error::Unavailable(
+                        "the volume cannot be read; the change was not made".into(),
+                    ));
+                }
+            }
         }
     }
 

@@ -1,11 +1,12 @@
-//! A disk that forgets: what was not synced is lost, whole or in part, when its power is cut. And it can be full.
+//! A disk that forgets: what was not synced is lost, whole or in part, when its power is cut. It can be
+//! full, and it can fail a sync, which loses what was to be synced while the cache still shows it, as Linux does.
 
 use std::{
     io,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -21,6 +22,8 @@ const SECTOR: usize = 512;
 pub(super) struct Forgetful {
     state: Arc<Mutex<State>>,
     full: Arc<AtomicBool>,
+    /// Syncs that are about to fail.
+    failing: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -83,11 +86,27 @@ impl Forgetful {
     pub(super) fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::SeqCst);
     }
+
+    /// The next `count` syncs fail.
+    pub(super) fn fail_syncs(&self, count: usize) {
+        self.failing.store(count, Ordering::SeqCst);
+    }
 }
 
 impl Medium for Forgetful {
     fn path(&self) -> &Path {
         Path::new("a disk that forgets")
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        let mut state = self.state();
+        // what is not synced yet stays: only what passes for synced is read from the disk again
+        let mut now = state.synced.clone();
+        for write in &state.unsynced {
+            write.apply(&mut now);
+        }
+        state.now = now;
+        Ok(())
     }
 
     fn open(&self, builder: &mut redb::Builder) -> Result<Database, redb::DatabaseError> {
@@ -144,6 +163,11 @@ impl StorageBackend for Opened {
 
     fn sync_data(&self) -> Result<(), io::Error> {
         let mut state = self.state()?;
+        let fail = |left: usize| left.checked_sub(1);
+        if self.disk.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fail).is_ok() {
+            state.unsynced.clear();
+            return Err(io::Error::other("the disk failed"));
+        }
         for write in std::mem::take(&mut state.unsynced) {
             write.apply(&mut state.synced);
         }

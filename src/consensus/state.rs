@@ -27,6 +27,9 @@ pub trait Observer: Send + Sync + 'static {
 
 /// How long applying pauses while memory holds more than it should.
 const BEHIND: Duration = Duration::from_millis(10);
+/// How often an entry is tried again that the volume does not let be decided, and the pause before that.
+const READ_ATTEMPTS: u32 = 50;
+const READ_RETRY: Duration = Duration::from_millis(100);
 
 /// A snapshot is a view of the records at one moment: nothing is copied until a new member asks for it.
 pub(crate) type SnapshotData = Copy;
@@ -104,23 +107,45 @@ impl StateMachine {
         self.trouble.clone()
     }
 
-    fn store(&self, changes: &[Change], applied: &Applied, asked: Asked) -> io::Result<Vec<Outcome>> {
+    /// Applies `changes`. What the volume does not let be read now is tried again for a while: nobody is answered before
+    /// it is known what became of the change, here and in every later life.
+    async fn store(&self, changes: &[Change], applied: &Applied, asked: Asked) -> io::Result<Vec<Outcome>> {
         let position = rmp_serde::to_vec(applied).map_err(io::Error::other)?;
+        let mut attempts = 0;
+        let outcomes = loop {
+            match self.decide(changes, &position, asked) {
+                Err(error) if error.is_passing() && attempts < READ_ATTEMPTS && !self.records.is_closed() => {
+                    if attempts == 0 {
+                        tracing::error!(%error, "changes wait: the volume cannot be read");
+                    }
+                    attempts += 1;
+                    tokio::time::sleep(READ_RETRY).await;
+                }
+                result => break result.map_err(|error| self.trouble.note(error))?,
+            }
+        };
+        if outcomes.contains(&Outcome::Unreadable) {
+            // What was decided without knowing is never decided again: it is in the records before anybody hears of it,
+            // and before anything is decided after it.
+            let records = self.records.clone();
+            let persisted = tokio::task::spawn_blocking(move || records.persist_when_possible()).await?;
+            persisted.map_err(|error| self.trouble.note(error))?;
+        } else if self.records.wants_persist() {
+            let _ = self.ripe.try_send(());
+        }
+        Ok(outcomes)
+    }
+
+    fn decide(&self, changes: &[Change], position: &[u8], asked: Asked) -> Result<Vec<Outcome>, StoreError> {
         let nodes = self.applied.membership.membership().nodes().count();
         // Several members must decide alike: one that cannot read a record has to stop, and be replaced. And an entry
         // that is applied once more must become what it was before: refusing now what was acknowledged then would lose
         // it without a word.
-        let outcomes = if nodes > 1 || asked == Asked::Before {
-            self.records.apply(changes, &position)
+        if nodes > 1 || asked == Asked::Before {
+            self.records.apply(changes, position)
         } else {
-            self.records.apply_alone(changes, &position)
-        };
-        let outcomes = outcomes.map_err(|error| self.trouble.note(error))?;
-        // what was decided without knowing is never decided again
-        if self.records.wants_persist() || outcomes.contains(&Outcome::Unreadable) {
-            let _ = self.ripe.try_send(());
+            self.records.apply_alone(changes, position)
         }
-        Ok(outcomes)
     }
 
     fn meta(&self) -> SnapshotMeta {
@@ -150,13 +175,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let mut applied = self.applied.clone();
             applied.last = Some(entry.log_id);
             let outcomes = match entry.payload {
-                EntryPayload::Blank => self.store(&[], &applied, asked)?,
+                EntryPayload::Blank => self.store(&[], &applied, asked).await?,
                 EntryPayload::Membership(membership) => {
                     applied.membership = StoredMembership::new(Some(entry.log_id), membership);
-                    self.store(&[], &applied, asked)?
+                    self.store(&[], &applied, asked).await?
                 }
                 EntryPayload::Normal(changes) => {
-                    let outcomes = self.store(&changes.0, &applied, asked)?;
+                    let outcomes = self.store(&changes.0, &applied, asked).await?;
                     for (change, &outcome) in changes.0.iter().zip(&outcomes) {
                         self.observer.applied(change, outcome);
                     }
@@ -179,7 +204,17 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
         let applied = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
         let position = rmp_serde::to_vec(&applied).map_err(io::Error::other)?;
-        self.records.replace(&snapshot, &position).map_err(io::Error::other)?;
+        let records = self.records.clone();
+        let replace = move || {
+            loop {
+                match records.replace(&snapshot, &position) {
+                    // the upkeep removed something meanwhile: it is about to be replaced too
+                    Err(StoreError::Busy) if !records.is_closed() => {}
+                    result => return result,
+                }
+            }
+        };
+        tokio::task::spawn_blocking(replace).await?.map_err(|error| self.trouble.note(error))?;
         self.applied = applied;
         self.has_snapshot = true;
         Ok(())

@@ -283,22 +283,67 @@ async fn a_change_that_damage_leaves_undecided_is_refused_when_new_and_ends_the_
     let error = open(cut.path()).await.err().unwrap();
     assert!(matches!(&error, Error::Replay(StoreError::Unreadable { .. })), "{error}");
     assert!(error.to_string().contains("Key 'k0"), "{error}");
-    // new: refused, and the member goes on, also in its next life, which does not decide it again
+    // new: refused before it is in the log, and the member goes on
     damage_records(dir.path());
     let member = open(dir.path()).await.unwrap();
     let name = unreadable(&member, names(0..1000));
-    assert_eq!(member.propose(create(&name)).await.unwrap(), Outcome::Unreadable);
-    make(&member, ["other".to_owned()].into_iter()).await;
     let applied = member.applied();
-    let persisted = move |m: &openraft::RaftMetrics<TypeConfig>| {
-        m.snapshot.is_some_and(|snapshot| snapshot.index + 1 >= applied)
-    };
-    member.raft.wait(Some(RECOVER_TIMEOUT)).metrics(persisted, "the refusal is kept").await.unwrap();
-    let next = tempfile::tempdir().unwrap();
+    assert_eq!(member.propose(create(&name)).await.unwrap(), Outcome::Unreadable);
+    assert_eq!(member.applied(), applied);
+    make(&member, ["other".to_owned()].into_iter()).await;
+    member.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_because_of_damage_is_on_the_disk_before_anybody_hears_of_it() {
+    let (dir, next) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let member = bootstrap(dir.path()).await;
+    make(&member, names(0..1000)).await;
+    member.close().await;
+    damage_records(dir.path());
+    let member = open(dir.path()).await.unwrap();
+    let name = unreadable(&member, names(0..1000));
+    // the damage comes after the look at it that precedes the log
+    let [first, second] = [0, 1].map(|_| member.batcher.propose(create(&name)));
+    let outcomes = futures::future::join(first, second).await;
+    assert!(matches!(outcomes, (Ok(Outcome::Unreadable), Ok(Outcome::Unreadable))), "{outcomes:?}");
+    assert_eq!(member.batcher.propose(create(&name)).await.unwrap(), Outcome::Unreadable);
+    // killed now
+    copy(&dir.path().join(RECORDS_DIR), &next.path().join(RECORDS_DIR));
     member.log.close();
-    copy(dir.path(), next.path());
+    fs::copy(dir.path().join(LOG_FILE), next.path().join(LOG_FILE)).unwrap();
+    member.close().await;
     let member = open(next.path()).await.unwrap();
     assert_eq!(unreadable(&member, names(0..1000)), name);
+    make(&member, ["other".to_owned()].into_iter()).await;
+    member.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_cannot_be_decided_now_waits_and_is_decided_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = bootstrap(dir.path()).await;
+    // the stamp and the position are in other tables than the keys: those are not opened before they are needed
+    member.records().persist().unwrap();
+    make(&member, names(0..50)).await;
+    member.records().persist().unwrap();
+    make(&member, ["newest".to_owned()].into_iter()).await;
+    member.close().await;
+    let member = open(dir.path()).await.unwrap();
+    member.records().end_upkeep();
+    let [tables, away] = ["tables", "away"].map(|name| dir.path().join(RECORDS_DIR).join(name));
+    fs::rename(&tables, &away).unwrap();
+    let refused = member.propose(create("k00007")).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    let (waiting, ()) = futures::future::join(member.batcher.propose(create("k00007")), async {
+        let committed =
+            |m: &openraft::RaftMetrics<TypeConfig>| m.last_log_index > m.last_applied.map(|id| id.index);
+        member.raft.wait(Some(RECOVER_TIMEOUT)).metrics(committed, "it waits").await.unwrap();
+        fs::rename(&away, &tables).unwrap();
+    })
+    .await;
+    assert_eq!(waiting.unwrap(), Outcome::Exists);
+    make(&member, ["other".to_owned()].into_iter()).await;
     member.close().await;
 }
 
@@ -403,6 +448,35 @@ fn what_was_acknowledged_survives_a_power_cut_which_takes_what_was_not_synced() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_failed_sync_lost_is_written_again_before_it_is_acknowledged() {
+    for failing in 0..6 {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), Forgetful::default());
+        let member = open_on(&disk, dir.path(), Limits::default()).await;
+        member.bootstrap(Member::default()).await.unwrap();
+        let change = Change::CreateEnclave { name: "e".into(), id: id(), value: vec![1] };
+        assert_eq!(member.propose(change).await.unwrap(), Outcome::Done);
+        make(&member, names(0..20)).await;
+        disk.fail_syncs(1 + failing % 2);
+        // it may still be made, and is not told that there is no space
+        let meanwhile = member.propose(create("meanwhile")).await;
+        assert!(matches!(meanwhile, Err(Error::Unavailable(_))), "{meanwhile:?}");
+        while member.propose(create("after")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        disk.cut(|| 0);
+        member.records().close();
+        member.log.give_up_waiting();
+        let _ = member.raft.shutdown().await;
+        member.log.close();
+        let member = open_on(&disk, dir.path(), Limits::default()).await;
+        member.recover().await.unwrap();
+        let found = present(&member);
+        assert!(names(0..20).chain(["after".into()]).all(|name| found.contains(&name)), "{found:?}");
+        member.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_volume_refuses_changes_and_nothing_else_until_there_is_space() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Forgetful::default());
     let member = open_on(&disk, dir.path(), Limits::default()).await;
@@ -428,7 +502,7 @@ async fn a_full_volume_refuses_changes_and_nothing_else_until_there_is_space() {
     // a member that is stopped meanwhile stops
     let doomed = member.propose(create("doomed"));
     let stop = async {
-        while !member.log.disk().is_full() {
+        while member.log.disk().health() != Health::Full {
             tokio::task::yield_now().await;
         }
         member.close().await;

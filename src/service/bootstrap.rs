@@ -6,10 +6,11 @@ use super::{
     Error, Setup,
     core::{CLUSTER, ROOT},
     enclaves::new_enclave,
+    error::outcome,
     record::{ClusterBody, IdentityBody, PolicyBody, Sealer, hex},
 };
 use crate::{
-    api::{EnclaveName, Identity, PolicyName, message},
+    api::{ApiError, EnclaveName, Identity, PolicyName, message},
     authz::Policy,
     consensus::{Consensus, Member, Observer, Owner},
     crypto::{SealProvider, SealingKeys, SecretKey},
@@ -80,15 +81,23 @@ pub(super) async fn create(setup: &Setup, plan: Plan) -> Result<Summary, Error> 
     Directory::create(&setup.dir, &manifest, async |staging: &Path| {
         let owner = Owner { cluster: cluster_id.clone(), member: member_id };
         let consensus = Consensus::create(staging, &owner, Arc::new(Nobody)).await?;
-        consensus.bootstrap(Member::default()).await?;
-        for change in changes {
-            consensus.propose(change).await?;
-        }
+        let written = write_first(&consensus, changes).await;
+        // also when that failed: a member that is left running holds the files of a directory that is about to go
         consensus.close().await;
-        Ok::<(), Error>(())
+        written
     })
     .await?;
     Ok(Summary { cluster_id })
+}
+
+async fn write_first(consensus: &Consensus, changes: Vec<Change>) -> Result<(), Error> {
+    consensus.bootstrap(Member::default()).await?;
+    for change in changes {
+        // nothing else is there yet, so only what the plan has twice can exist
+        let made = consensus.propose(change).await?;
+        outcome(made, ApiError::ENCLAVE_EXISTS, ApiError::ENCLAVE_NOT_FOUND)?;
+    }
+    Ok(())
 }
 
 fn first_changes(setup: &Setup, plan: &Plan, cluster_id: &str) -> Result<Vec<Change>, Error> {
@@ -136,4 +145,49 @@ struct Nobody;
 
 impl Observer for Nobody {
     fn applied(&self, _change: &Change, _outcome: Outcome) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::seal::File;
+
+    fn enclave(name: &str) -> EnclavePlan {
+        EnclavePlan { name: name.parse().unwrap(), admin: "admin".parse().unwrap(), policies: Vec::new() }
+    }
+
+    fn plan(enclaves: &[&str]) -> Plan {
+        Plan {
+            cluster_id: None,
+            system_admin: "system".parse().unwrap(),
+            settings: serde_json::Value::Null,
+            enclaves: enclaves.iter().map(|name| enclave(name)).collect(),
+        }
+    }
+
+    /// Whether this process has files open below `dir`, also such as were removed.
+    fn holds_files_of(dir: &Path) -> bool {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        open.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|file| file.starts_with(dir))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_fails_to_be_made_is_said_and_leaves_nothing_on_disk_or_in_memory() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (dir, unseal) = (temporary.path().join("data"), temporary.path().join("unseal"));
+        std::fs::write(&unseal, "dzbJd+OH71qeASPi7FUrNu7LKHhLl06Ylpu0V8gfBPg=").unwrap();
+        let seal: Arc<dyn SealProvider> = Arc::new(File::new(unseal));
+        let error = init(&dir, Arc::clone(&seal), plan(&["one", "two", "one"])).await.unwrap_err();
+        assert_eq!(error.to_api(), ApiError::ENCLAVE_EXISTS);
+        let left: Vec<_> =
+            std::fs::read_dir(temporary.path()).unwrap().flatten().map(|f| f.file_name()).collect();
+        assert_eq!(left, ["unseal"]);
+        let closed = async {
+            while holds_files_of(temporary.path()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), closed).await.expect("files are still open");
+        init(&dir, seal, plan(&["one", "two"])).await.unwrap();
+    }
 }

@@ -7,6 +7,7 @@ use lsm_tree::{AbstractTree, AnyTree, Guard, IterGuardImpl, SeqNo, Tree, UserKey
 use super::{
     Records, StoreError,
     records::{POSITION, Shared},
+    tree::Step,
 };
 
 /// All records as they were at one moment. Costs nothing to take; keeps old versions on disk while it lives.
@@ -71,10 +72,8 @@ impl Records {
         }
         let new = copy.moment.shared.tree.iter(copy.moment.seqno, None);
         let old = shared.tree.iter(SeqNo::MAX, None);
-        shared
-            .files
-            .write(&shared.tree, || install(&shared.tree, old, new, applied))
-            .map_err(StoreError::at("replace"))?;
+        shared.files.write(&shared.tree, Step::Replace, || install(&shared.tree, old, new, applied))?;
+        writer.replaced += 1;
         writer.position = Some(applied.to_vec());
         shared.visible.fetch_max(shared.seqno.get(), Ordering::AcqRel);
         drop(writer);

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use super::tree::is_nonsense;
+
 /// Why the records could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -40,6 +42,18 @@ pub enum StoreError {
         /// Why not.
         source: io::Error,
     },
+    /// So many tables could not be merged that one more would make their list unreadable.
+    #[error("{runs} tables of records cannot be merged, and their list can name no more")]
+    TooManyTables {
+        /// How many lie over each other.
+        runs: usize,
+    },
+    /// A new list of tables took effect, but whether it will after a power cut is not known.
+    #[error("'{}' names another list of tables than the one in use: the last change of it failed half-way", path.display())]
+    HalfSwitched {
+        /// The file.
+        path: PathBuf,
+    },
     /// Something changed records while all of them were to be replaced.
     #[error("the records changed while they were to be replaced; nothing was replaced")]
     Busy,
@@ -65,6 +79,23 @@ impl StoreError {
         matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
+    /// Whether it is about reading and not about what was read: the same bytes may well be readable later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        let (Self::Engine { source: lsm_tree::Error::Io(io), .. }
+        | Self::Unreadable { source: lsm_tree::Error::Io(io), .. }) = self
+        else {
+            return false;
+        };
+        !is_nonsense(io.kind())
+    }
+
+    /// Whether trying again in this life is of no use.
+    #[must_use]
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::TooManyTables { .. } | Self::HalfSwitched { .. })
+    }
+
     /// What the person in front of it can do.
     #[must_use]
     pub fn next_step(&self) -> &'static str {
@@ -76,6 +107,10 @@ impl StoreError {
             Self::Unreadable { .. } => {
                 "Restore the data directory from a backup if the record is needed; all others work."
             }
+            Self::TooManyTables { .. } => {
+                "A table is damaged: restore the whole data directory from its volume's snapshot or a backup. Nothing is lost yet; reads go on."
+            }
+            Self::HalfSwitched { .. } => "Start the server again: the log replays what is not in a table.",
             Self::Io { .. } => "Check the path, its owner and its permissions.",
             Self::Busy => "Try again.",
             Self::Closed => "Start the server again.",

@@ -18,7 +18,7 @@ use lsm_tree::{AbstractTree, Guard as _, SeqNo, SequenceNumberCounter, Tree};
 use super::{
     Change, EnclaveId, Kind, Outcome, RecordKey, StoreError,
     batch::Batch,
-    tree::{self, Files},
+    tree::{self, Files, Step, check_room},
     upkeep::Upkeep,
 };
 
@@ -39,6 +39,8 @@ impl Default for Limits {
 
 /// How long to wait before a full or sick volume is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// Tables in memory that wait to be written, at most: what comes later stays in the one that takes changes.
+const MAX_SEALED: usize = 3;
 /// The record of the log position. No record of ours has this name: their first byte is a kind, from 1.
 pub(super) const POSITION: &[u8] = b"\0applied";
 /// The record of whose records these are.
@@ -63,7 +65,21 @@ pub(super) struct Shared {
     writer: Mutex<Writer>,
     limits: Limits,
     full: AtomicBool,
+    /// Why the records could not be written when they were last, but for a full volume.
+    trouble: Mutex<Option<Trouble>>,
     closing: AtomicBool,
+}
+
+#[derive(Clone)]
+struct Trouble {
+    why: String,
+    is_final: bool,
+}
+
+impl Trouble {
+    fn of(error: &StoreError) -> Option<Self> {
+        (!error.is_disk_full()).then(|| Self { why: error.to_string(), is_final: error.is_final() })
+    }
 }
 
 /// What only whoever changes records touches.
@@ -73,8 +89,12 @@ pub(super) struct Writer {
     pub(super) position: Option<Vec<u8>>,
     /// Batches since the table was last written out.
     pub(super) batches: u64,
-    /// Bytes of the table in memory.
+    /// Bytes of the table in memory that takes changes.
     bytes: u64,
+    /// Bytes of those that wait to be written.
+    sealed: u64,
+    /// How often all records were replaced.
+    pub(super) replaced: u64,
 }
 
 impl Shared {
@@ -96,46 +116,104 @@ impl Shared {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Writes the table in memory out and syncs it.
-    fn persist(&self) -> Result<(), StoreError> {
-        {
+    fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the records could not be written when they were last.
+    pub(super) fn is_failing(&self) -> bool {
+        self.full.load(Ordering::Acquire) || self.trouble().is_some()
+    }
+
+    /// Writes what is in memory out and syncs it.
+    pub(super) fn persist(&self) -> Result<(), StoreError> {
+        let written = self.write_out();
+        self.full.store(written.as_ref().is_err_and(StoreError::is_disk_full), Ordering::Release);
+        *self.trouble() = written.as_ref().err().and_then(Trouble::of);
+        written
+    }
+
+    fn write_out(&self) -> Result<(), StoreError> {
+        loop {
+            let is_all = self.seal()?;
+            // also tables that an earlier attempt could not write
+            let flush = || self.tree.flush(&self.tree.get_flush_lock(), self.oldest_moment()).map(drop);
+            self.files.write(&self.tree, Step::Flush, flush)?;
             let mut writer = self.writer();
-            if let Some(position) = &writer.position
-                && writer.batches > 0
-            {
-                // whatever is in the table, the position that belongs to it is in it too
-                let _ = self.tree.insert(POSITION, position.as_slice(), self.seqno.next());
-                self.tree.rotate_memtable();
-                (writer.batches, writer.bytes) = (0, 0);
+            if self.tree.sealed_memtable_count() == 0 {
+                writer.sealed = 0;
+            }
+            if is_all {
+                return Ok(());
             }
         }
-        // also tables that an earlier attempt could not write
-        let flush = || self.tree.flush(&self.tree.get_flush_lock(), self.oldest_moment()).map(drop);
-        let flushed = self.files.write(&self.tree, flush).map_err(StoreError::at("write"));
-        self.full.store(flushed.as_ref().is_err_and(StoreError::is_disk_full), Ordering::Release);
-        flushed
+    }
+
+    /// Begins a new table in memory; the old one is about to be written. False when so many wait already that they have
+    /// to be written first: while that fails, memory is bounded only as long as `is_behind` sees what there is.
+    fn seal(&self) -> Result<bool, StoreError> {
+        check_room(&self.tree, Step::Flush)?;
+        let mut writer = self.writer();
+        let Some(position) = writer.position.clone().filter(|_| writer.batches > 0) else { return Ok(true) };
+        if self.tree.sealed_memtable_count() >= MAX_SEALED {
+            return Ok(false);
+        }
+        // whatever is in the table, the position that belongs to it is in it too
+        let _ = self.tree.insert(POSITION, position.as_slice(), self.seqno.next());
+        self.tree.rotate_memtable();
+        writer.sealed += writer.bytes;
+        (writer.batches, writer.bytes) = (0, 0);
+        Ok(true)
     }
 
     /// Removes at most `limit` records of enclaves that are gone; false when none are left.
     ///
     /// Nobody can reach them any more, so this need not be in the log: no change's outcome depends on it.
     pub(super) fn sweep(&self, limit: usize) -> Result<bool, StoreError> {
+        let replaced = self.writer().replaced;
         let (first, end) = RecordKey::range_of_kind(Kind::Remains);
-        let Some(marker) = self.tree.range(first..end, SeqNo::MAX, None).next() else { return Ok(false) };
-        let marker = marker.key().map_err(StoreError::at("list"))?.to_vec();
-        let Some(RecordKey { enclave, .. }) = RecordKey::decode(&marker) else { return Ok(false) };
+        let mut unreadable = None;
+        for marker in self.tree.range(first..end, SeqNo::MAX, None) {
+            let marker = marker.key().map_err(StoreError::at("list"))?.to_vec();
+            let Some(RecordKey { enclave, .. }) = RecordKey::decode(&marker) else { continue };
+            match self.remains(enclave, &marker, limit) {
+                Ok(doomed) => {
+                    self.remove(doomed, replaced)?;
+                    return Ok(true);
+                }
+                // the others need not wait for it
+                Err(error) => unreadable = Some(error),
+            }
+        }
+        unreadable.map_or(Ok(false), Err)
+    }
+
+    /// Up to `limit` records of an enclave that is gone, and `marker` with the last.
+    fn remains(&self, enclave: EnclaveId, marker: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut doomed = Vec::new();
         for kind in Kind::OF_ENCLAVE.into_iter().chain([Kind::Floor]) {
             let (first, end) = RecordKey::range(kind, enclave, "", None);
             let rest = limit.saturating_sub(doomed.len());
             for entry in self.tree.range(first..end, SeqNo::MAX, None).take(rest) {
-                doomed.push(entry.key().map_err(StoreError::at("list"))?.to_vec());
+                match entry.key() {
+                    Ok(key) => doomed.push(key.to_vec()),
+                    Err(error) if doomed.is_empty() => return Err(StoreError::at("list")(error)),
+                    Err(_) => return Ok(doomed),
+                }
             }
         }
         if doomed.len() < limit {
-            doomed.push(marker);
+            doomed.push(marker.to_vec());
         }
+        Ok(doomed)
+    }
+
+    /// Removes what was found when all records had been replaced `replaced` times: not from others.
+    fn remove(&self, doomed: Vec<Vec<u8>>, replaced: u64) -> Result<(), StoreError> {
         let mut writer = self.writer();
+        if writer.replaced != replaced {
+            return Ok(());
+        }
         let seqno = self.seqno.next();
         for key in doomed {
             writer.bytes = self.tree.remove(key, seqno).1;
@@ -144,10 +222,7 @@ impl Shared {
         self.visible.fetch_max(seqno + 1, Ordering::AcqRel);
         let is_much = writer.bytes >= self.limits.table;
         drop(writer);
-        if is_much {
-            self.persist()?;
-        }
-        Ok(true)
+        if is_much { self.persist() } else { Ok(()) }
     }
 }
 
@@ -167,9 +242,11 @@ impl Records {
             visible: AtomicU64::new(seqno.get()),
             seqno,
             moments: Mutex::default(),
-            writer: Mutex::new(Writer { position: position.map(|p| p.to_vec()), batches: 0, bytes: 0 }),
+            writer: Mutex::new(Writer { position: position.map(|p| p.to_vec()), ..Writer::default() }),
             limits,
             full: AtomicBool::new(false),
+            // known before the first change comes
+            trouble: Mutex::new(check_room(&tree, Step::Flush).err().as_ref().and_then(Trouble::of)),
             closing: AtomicBool::new(false),
             files: Files::new(path, &tree),
             tree,
@@ -271,9 +348,13 @@ impl Records {
     /// as [`Outcome::Unreadable`], and the others are applied.
     ///
     /// # Errors
-    /// None today.
+    /// When the volume cannot be read now; then nothing was applied, and it may be tried again.
     pub fn apply_alone(&self, changes: &[Change], applied: &[u8]) -> Result<Vec<Outcome>, StoreError> {
         self.apply_with(changes, applied, |error| {
+            // what is not damage must not become one of the decisions that are never made again
+            if error.is_passing() {
+                return Err(error);
+            }
             tracing::error!(%error, "a change is refused because what it depends on cannot be read");
             Ok(Outcome::Unreadable)
         })
@@ -313,6 +394,14 @@ impl Records {
         Ok(outcomes)
     }
 
+    /// Whether what decides about `change` can be read, as the records are now.
+    ///
+    /// # Errors
+    /// When it cannot; [`StoreError::is_passing`] tells whether it may be later.
+    pub fn can_decide(&self, change: &Change) -> Result<(), StoreError> {
+        change.decide(&mut Batch::new(&self.shared.tree)).map(drop)
+    }
+
     /// The log position that the records reflect, as `apply` was given it.
     #[must_use]
     pub fn applied(&self) -> Option<Vec<u8>> {
@@ -342,10 +431,22 @@ impl Records {
         writer.bytes >= self.shared.limits.table || writer.batches >= self.shared.limits.batches
     }
 
-    /// Whether memory holds several times what it should, because the volume does not keep up.
+    /// Whether memory holds several times what it should, because the volume does not keep up. Not when it never will:
+    /// then no new change comes, and what is in the log has to be applied.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.shared.writer().bytes >= 4 * self.shared.limits.table
+        let writer = self.shared.writer();
+        let bytes = writer.bytes + writer.sealed;
+        drop(writer);
+        let is_final = self.shared.trouble().as_ref().is_some_and(|trouble| trouble.is_final);
+        bytes >= 4 * self.shared.limits.table && !is_final
+    }
+
+    /// Why the records could not be written when they were last, but for a full volume: no change may be added to those
+    /// that wait in memory and in the log.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble().as_ref().map(|trouble| trouble.why.clone())
     }
 
     /// Makes everything applied so far survive a power cut. The log may be purged up to there afterwards. Blocks.

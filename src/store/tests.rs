@@ -212,6 +212,142 @@ fn a_damaged_block_is_never_read_and_hides_no_other() {
     assert_eq!(records.get(&key(0)).unwrap(), Some(value(0)));
 }
 
+/// Records with an enclave and a thousand keys, and one damaged block among them.
+fn damaged(path: &Path, limits: Limits) -> Records {
+    let records = Records::open(path, Limits::default()).unwrap();
+    let keys = (0..1000).map(|n| Change::Create {
+        key: RecordKey::of_enclave(Kind::Key, id(1), &format!("k{n:04}")),
+        value: vec![7; 200],
+    });
+    records.apply(&[enclave("e", 1)].into_iter().chain(keys).collect::<Vec<_>>(), b"0").unwrap();
+    records.persist().unwrap();
+    drop(records);
+    damage(path);
+    Records::open(path, limits).unwrap()
+}
+
+#[test]
+fn tables_that_cannot_be_merged_never_become_more_than_their_list_can_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = Limits { table: 1, batches: 1 };
+    let records = damaged(dir.path(), small);
+    let mut written = None;
+    for n in 0..260 {
+        records.apply(&[create(1, &format!("later{n:03}"), 1)], format!("{n}").as_bytes()).unwrap();
+        match records.persist() {
+            Ok(()) => written = Some(n),
+            Err(error) => assert!(matches!(error, StoreError::TooManyTables { .. }), "{error}"),
+        }
+    }
+    let written = written.unwrap();
+    assert!((100..256).contains(&written), "{written}");
+    // whoever accepts changes is told, and what the log has already is applied all the same
+    assert!(records.trouble().unwrap().contains("cannot be merged"));
+    assert!(!records.is_behind());
+    assert_eq!(names(&records, 1, "later", None).len(), 260);
+    drop(records);
+    let records = Records::open(dir.path(), small).unwrap();
+    assert_eq!(records.applied(), Some(format!("{written}").into_bytes()));
+    assert_eq!(names(&records, 1, "later", None).len(), written + 1);
+    assert!(records.trouble().is_some(), "not known before the first change");
+}
+
+#[test]
+fn a_list_of_tables_that_may_count_already_is_never_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Records::open(dir.path(), Limits::default()).unwrap();
+    records.apply(&[enclave("e", 1), create(1, "a", 1)], b"1").unwrap();
+    records.persist().unwrap();
+    records.end_upkeep();
+    // as a switch leaves it that failed after the rename: the disk is at the next list, this process is not
+    let current = std::fs::read(dir.path().join("current")).unwrap();
+    let version = u64::from_le_bytes(current[..8].try_into().unwrap());
+    let list = |version| dir.path().join(format!("v{version}"));
+    std::fs::copy(list(version), list(version + 1)).unwrap();
+    let next = [&(version + 1).to_le_bytes()[..], &current[8..]].concat();
+    std::fs::write(dir.path().join("current"), next).unwrap();
+    let before = std::fs::read(list(version + 1)).unwrap();
+    records.apply(&[create(1, "b", 1)], b"2").unwrap();
+    for _ in 0..2 {
+        let error = records.persist().unwrap_err();
+        assert!(matches!(error, StoreError::HalfSwitched { .. }), "{error}");
+    }
+    assert!(records.trouble().is_some());
+    assert_eq!(std::fs::read(list(version + 1)).unwrap(), before);
+    assert_eq!(names(&records, 1, "", None), ["a", "b"]);
+    drop(records);
+    let records = Records::open(dir.path(), Limits::default()).unwrap();
+    assert_eq!(names(&records, 1, "", None), ["a"]);
+    records.apply(&[create(1, "b", 1)], b"2").unwrap();
+    records.persist().unwrap();
+}
+
+#[test]
+fn memory_is_counted_while_nothing_can_be_written_and_written_when_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Records::open(dir.path(), Limits { table: 16 << 10, batches: 1000 }).unwrap();
+    records.apply(&[enclave("e", 1)], b"0").unwrap();
+    records.persist().unwrap();
+    records.end_upkeep();
+    // what the changes depend on stays readable
+    records.apply(&[create(1, "first", 1)], b"1").unwrap();
+    let [tables, away] = ["tables", "away"].map(|name| dir.path().join(name));
+    std::fs::rename(&tables, &away).unwrap();
+    let mut made = 0;
+    while !records.is_behind() {
+        assert!(made < 2000, "nobody notices");
+        let key = RecordKey::of_enclave(Kind::Key, id(1), &format!("k{made:04}"));
+        records.apply(&[Change::Create { key, value: vec![7; 200] }], b"1").unwrap();
+        records.persist().unwrap_err();
+        made += 1;
+    }
+    assert!(records.trouble().is_some());
+    std::fs::rename(&away, &tables).unwrap();
+    records.persist().unwrap();
+    assert!(!records.is_behind() && records.trouble().is_none());
+    drop(records);
+    let records = Records::open(dir.path(), Limits::default()).unwrap();
+    assert_eq!(names(&records, 1, "k", None).len(), made);
+}
+
+#[test]
+fn what_cannot_be_read_now_and_is_not_damaged_is_never_decided_as_unreadable() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = fill(dir.path(), 1, 1000);
+    records.persist().unwrap();
+    // the position is in another table: the first is not opened before it is needed
+    records.apply(&[], b"1").unwrap();
+    records.persist().unwrap();
+    drop(records);
+    let records = Records::open(dir.path(), Limits::default()).unwrap();
+    records.end_upkeep();
+    let [tables, away] = ["tables", "away"].map(|name| dir.path().join(name));
+    std::fs::rename(&tables, &away).unwrap();
+    let change = create(1, "k00500", 2);
+    let error = records.apply_alone(std::slice::from_ref(&change), b"2").unwrap_err();
+    assert!(error.is_passing(), "{error}");
+    assert!(records.can_decide(&change).unwrap_err().is_passing());
+    std::fs::rename(&away, &tables).unwrap();
+    assert_eq!(records.apply_alone(&[change], b"2").unwrap(), [Outcome::Exists]);
+}
+
+#[test]
+fn a_deleted_enclave_whose_records_cannot_be_read_keeps_no_other_from_being_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = damaged(dir.path(), Limits::default());
+    records.apply(&[enclave("f", 2), create(2, "a", 1), create(2, "b", 1)], b"1").unwrap();
+    let delete = |name: &str, n| Change::DeleteEnclave { name: name.into(), id: id(n) };
+    records.apply(&[delete("e", 1), delete("f", 2)], b"2").unwrap();
+    let error = loop {
+        match records.sweep(100) {
+            Ok(is_more) => assert!(is_more, "it was read"),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("list"), "{error}");
+    assert!(names(&records, 2, "", None).is_empty());
+}
+
 #[test]
 fn what_was_sealed_for_a_deleted_enclave_never_gets_into_a_later_one_of_its_name() {
     let dir = tempfile::tempdir().unwrap();

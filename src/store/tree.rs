@@ -13,7 +13,7 @@ use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use lsm_tree::{
@@ -62,18 +62,42 @@ pub(super) fn open(path: &Path, seqno: &SequenceNumberCounter) -> Result<Tree, S
     }
 }
 
+/// Runs of tables in one level with which nothing more is added to it: the engine writes their number as one byte, and a
+/// list with 256 of them could not be read again.
+pub(super) const MAX_RUNS: usize = 200;
+
+/// What is done to the tables.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Step {
+    /// The table in memory is written out.
+    Flush,
+    /// All records are replaced.
+    Replace,
+    /// Tables are merged.
+    Merge,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Flush => "write",
+            Self::Replace => "replace",
+            Self::Merge => "merge",
+        }
+    }
+}
+
 /// The files of tables, and who writes them.
 pub(super) struct Files {
     path: PathBuf,
-    /// Held for reading by whoever writes tables.
-    writers: RwLock<()>,
-    /// Tables that belonged to the tree at some time since it was opened.
+    /// Tables that belonged to the tree at some time since it was opened. Held by whoever writes tables, one at a time:
+    /// whether the last list took effect has to be known before the next one is written.
     known: Mutex<BTreeSet<TableId>>,
 }
 
 impl Files {
     pub(super) fn new(path: &Path, tree: &Tree) -> Self {
-        Self { path: path.into(), writers: RwLock::new(()), known: Mutex::new(named(tree)) }
+        Self { path: path.into(), known: Mutex::new(named(tree)) }
     }
 
     /// Does `write`, which writes tables. What a failed attempt left is removed: the engine would do it at the next
@@ -81,25 +105,33 @@ impl Files {
     pub(super) fn write<R>(
         &self,
         tree: &Tree,
+        step: Step,
         write: impl FnOnce() -> lsm_tree::Result<R>,
-    ) -> lsm_tree::Result<R> {
-        let writing = self.writers.read().unwrap_or_else(PoisonError::into_inner);
+    ) -> Result<R, StoreError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_list(tree)?;
+        check_room(tree, step)?;
         // the engine may panic on what it reads from a damaged table
         let result = catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(lsm_tree::Error::Unrecoverable));
-        drop(writing);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.append(&mut named(tree));
-        if result.is_err()
-            && let Ok(_alone) = self.writers.try_write()
-        {
+        if result.is_err() {
             self.remove_leftovers(tree, &known);
         }
-        result
+        result.map_err(StoreError::at(step.name()))
+    }
+
+    /// Makes sure that the list that counts is the one that this process goes by. A switch to a new one can fail after
+    /// it took effect: the engine would then write its next list over the one that counts.
+    fn check_list(&self, tree: &Tree) -> Result<(), StoreError> {
+        let path = self.path.join(CURRENT);
+        match parse_current(&read(&path)?) {
+            Some((version, _)) if version == tree.current_version().id() => Ok(()),
+            _ => Err(StoreError::HalfSwitched { path }),
+        }
     }
 
     fn remove_leftovers(&self, tree: &Tree, known: &BTreeSet<TableId>) {
-        let counts = fs::read(self.path.join(CURRENT)).ok().and_then(|bytes| parse_current(&bytes));
-        if counts.map(|(version, _)| version) != Some(tree.current_version().id()) {
+        if self.check_list(tree).is_err() {
             // a list that this process does not go by may name them
             return;
         }
@@ -113,13 +145,27 @@ impl Files {
     }
 }
 
+/// Makes sure that the list can still be read when it is longer by what `step` adds. Merging tables of the first level
+/// is how it gets shorter.
+pub(super) fn check_room(tree: &Tree, step: Step) -> Result<(), StoreError> {
+    let version = tree.current_version();
+    let runs = |range: std::ops::Range<usize>| {
+        range.filter_map(|level| version.level(level)).map(|level| level.run_count()).max().unwrap_or(0)
+    };
+    let runs = match step {
+        Step::Flush | Step::Replace => runs(0..1),
+        Step::Merge => runs(1..version.level_count()),
+    };
+    if runs < MAX_RUNS { Ok(()) } else { Err(StoreError::TooManyTables { runs }) }
+}
+
 /// The tables that the tree consists of now.
 fn named(tree: &Tree) -> BTreeSet<TableId> {
     tree.current_version().iter_tables().map(|table| table.id()).collect()
 }
 
 /// What reading comes to when a file is shorter than it says, or points to places that are not there.
-fn is_nonsense(kind: io::ErrorKind) -> bool {
+pub(super) fn is_nonsense(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     matches!(kind, InvalidData | InvalidInput | UnexpectedEof)
 }

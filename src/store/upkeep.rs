@@ -15,7 +15,7 @@ use std::{
 
 use lsm_tree::{AbstractTree, compaction::Leveled};
 
-use super::records::Shared;
+use super::{StoreError, records::Shared, tree::Step};
 
 /// Merges after one call: enough to keep up, few enough to stop soon.
 const MERGES: usize = 4;
@@ -82,11 +82,12 @@ fn run(shared: &Shared, called: &Receiver<()>) {
         let merge = || {
             for _ in 0..MERGES {
                 let merge = || shared.tree.compact(Arc::clone(&strategy) as _, shared.oldest_moment());
-                shared.files.write(&shared.tree, merge)?;
+                shared.files.write(&shared.tree, Step::Merge, merge)?;
             }
-            Ok::<(), lsm_tree::Error>(())
+            Ok::<(), StoreError>(())
         };
-        let merged = catch_unwind(AssertUnwindSafe(merge)).unwrap_or(Err(lsm_tree::Error::Unrecoverable));
+        let panicked = |_| Err(StoreError::at("merge")(lsm_tree::Error::Unrecoverable));
+        let merged = catch_unwind(AssertUnwindSafe(merge)).unwrap_or_else(panicked);
         if let Err(error) = &merged {
             tracing::error!(%error, "tables of records cannot be merged: they are read as they are");
         }
@@ -94,7 +95,9 @@ fn run(shared: &Shared, called: &Receiver<()>) {
         if let Err(error) = &swept {
             tracing::error!(%error, "records of deleted enclaves cannot be removed yet");
         }
-        pause = match (merged, swept) {
+        // whoever failed to write them may not try again
+        let written = if shared.is_failing() { shared.persist() } else { Ok(()) };
+        pause = match (merged.and(written), swept) {
             (Ok(()), Ok(true)) => PAUSE,
             (Ok(()), Ok(false)) => Duration::from_secs(3600),
             _ => RETRY,
