@@ -39,7 +39,7 @@ enum Verb {
         #[command(flatten)]
         files: Files,
     },
-    /// Show what applying a manifest would change, object by object; nothing is changed
+    /// Show what applying a manifest would change, object by object: exit code 1 if anything would
     Diff {
         #[command(flatten)]
         files: Files,
@@ -127,7 +127,7 @@ async fn compare(
     let clusters = manifest::clusters(&files.file)?;
     let client = super::kubernetes::client(None).await?;
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let mut text = String::new();
+    let (mut text, mut count) = (String::new(), 0);
     for manifest::Manifest { place, mut object } in clusters {
         if object["metadata"]["namespace"].as_str().is_none() {
             object["metadata"]["namespace"] = namespace.as_str().into();
@@ -139,12 +139,20 @@ async fn compare(
                 "Nothing was changed. 'kes operator validate' checks a manifest without a cluster.",
             )
         })?;
+        count += differences.iter().filter(|difference| difference.is_one()).count();
         for diff::Difference { object, verdict, lines } in differences {
             text += &format!("{object}: {verdict}\n");
             text.extend(lines.iter().map(|line| format!("  {line}\n")));
         }
     }
-    Ok(text)
+    if count == 0 {
+        return Ok(text);
+    }
+    super::terminal::write_bytes(text.as_bytes());
+    Err(Failure::new(
+        format!("{count} of the lines above say that something would change or is refused"),
+        "Nothing was changed: 'kubectl apply' does it. The exit code is 1 as that of 'kubectl diff'.",
+    ))
 }
 
 /// Compares the definition of this build with the cluster's.

@@ -27,7 +27,7 @@ pub struct Tenant {
     #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
     pub enclave: String,
 
-    /// The tenant's default key. It is created if it is missing.
+    /// The tenant's default key. It is created once; one that existed and is gone is told about and never replaced.
     #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
     pub key_name: String,
 
@@ -44,7 +44,7 @@ pub struct Tenant {
     pub mode: Mode,
 
     /// Name of a policy in the enclave. Default: one made for this tenant, which permits what MinIO needs, except to
-    /// create its default key anew and to touch the default keys of the other tenants.
+    /// create its default key anew and to touch the default keys of the other tenants and the keys that the enclave has in the spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
     pub policy: Option<String>,

@@ -14,6 +14,8 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
     },
 };
 use kube::{
@@ -118,10 +120,19 @@ fn control(
         }
     };
     let acting = controller
-        .owns(api::<StatefulSet>(client, namespace), ours())
-        .owns(api::<Service>(client, namespace), ours())
-        .owns(api::<ConfigMap>(client, namespace), ours())
-        .owns(api::<ServiceAccount>(client, namespace), ours())
+        // by label and not by owner: what tenants depend on has none
+        .watches(api::<PartialObjectMeta<StatefulSet>>(client, namespace), ours(), |set| belongs_to(&set))
+        .watches(api::<PartialObjectMeta<Service>>(client, namespace), ours(), |service| belongs_to(&service))
+        .watches(api::<PartialObjectMeta<ConfigMap>>(client, namespace), ours(), |map| belongs_to(&map))
+        .watches(api::<PartialObjectMeta<ServiceAccount>>(client, namespace), ours(), |account| {
+            belongs_to(&account)
+        })
+        .watches(api::<PartialObjectMeta<NetworkPolicy>>(client, namespace), ours(), |policy| {
+            belongs_to(&policy)
+        })
+        .watches(api::<PartialObjectMeta<PodDisruptionBudget>>(client, namespace), ours(), |budget| {
+            belongs_to(&budget)
+        })
         // metadata only: key material never enters a cache
         .watches(api::<PartialObjectMeta<Secret>>(client, namespace), ours(), |secret| belongs_to(&secret))
         .watches(api::<PartialObjectMeta<Pod>>(client, namespace), ours(), |pod| belongs_to(&pod))
@@ -183,7 +194,7 @@ fn is_conflict(error: &PassError) -> bool {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = source {
         if let Some(kube::Error::Api(status)) = error.downcast_ref() {
-            return status.code == 409;
+            return status.code == 409 && status.reason == "Conflict";
         }
         source = error.source();
     }

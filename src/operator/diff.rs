@@ -5,10 +5,13 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{networking::v1::NetworkPolicy, policy::v1::PodDisruptionBudget},
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -52,6 +55,17 @@ pub struct Difference {
     pub lines: Vec<String>,
 }
 
+/// The verdict about an object that does not change.
+const SAME: &str = "stays as it is";
+
+impl Difference {
+    /// Whether something happens, or a rule forbids that it does.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        self.verdict != SAME
+    }
+}
+
 /// Why nothing can be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -93,9 +107,8 @@ pub async fn diff(client: Client, question: Question) -> Result<Vec<Difference>,
     let object = format!("KesCluster {namespace}/{name}");
     let clusters: Api<KesCluster> = Api::namespaced(client.clone(), &namespace);
     let live = clusters.get_opt(&name).await.map_err(reading(&object))?;
-    let params = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
     // what the API server makes of it: defaults, rules, and the status that is there
-    let cluster = clusters.patch(&name, &params, &Patch::Apply(&manifest)).await.map_err(trying(&object))?;
+    let cluster = dry_run(&client, &manifest, live.as_ref()).await.map_err(trying(&object))?;
     let mut found = vec![difference(object, live.as_ref(), &cluster)?];
 
     let image = match image {
@@ -135,19 +148,27 @@ pub async fn diff(client: Client, question: Question) -> Result<Vec<Difference>,
     found.push(compare(&client, config_map).await?);
     found.push(compare(&client, headless_service).await?);
     found.push(compare(&client, service).await?);
-    if let Some(object) = network_policy {
-        found.push(compare(&client, object).await?);
+    match network_policy {
+        Some(object) => found.push(compare(&client, object).await?),
+        None => {
+            let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), &namespace);
+            found.extend(goes(&api, format!("NetworkPolicy {namespace}/{name}"), &name).await?);
+        }
     }
-    if let Some(object) = disruption_budget {
-        found.push(compare(&client, object).await?);
+    match disruption_budget {
+        Some(object) => found.push(compare(&client, object).await?),
+        None => {
+            let api: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), &namespace);
+            found.extend(goes(&api, format!("PodDisruptionBudget {namespace}/{name}"), &name).await?);
+        }
     }
-    for cluster::build::Optional { kind, object, .. } in optional {
-        if let Some(object) = object {
-            let resource = kind.resource();
-            let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
-            found.push(
-                try_one(&api, format!("{} {namespace}/{}", resource.kind, object.name_any()), object).await?,
-            );
+    for cluster::build::Optional { kind, name, object } in optional {
+        let resource = kind.resource();
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
+        let what = format!("{} {namespace}/{name}", resource.kind);
+        match object {
+            Some(object) => found.push(try_one(&api, what, object).await?),
+            None => found.extend(goes(&api, what, &name).await?),
         }
     }
     found.push(compare(&client, stateful_set).await?);
@@ -159,6 +180,54 @@ pub async fn diff(client: Client, question: Question) -> Result<Vec<Difference>,
         found.push(Difference { object, verdict, lines });
     }
     Ok(found)
+}
+
+/// Replaces the resource for a try, so that what left the manifest goes, as with `kubectl apply`. What others keep in the
+/// metadata stays.
+async fn dry_run(
+    client: &Client,
+    manifest: &Value,
+    live: Option<&KesCluster>,
+) -> Result<KesCluster, kube::Error> {
+    let namespace = manifest["metadata"]["namespace"].as_str().unwrap_or_default();
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), namespace, &kube::api::ApiResource::erase::<KesCluster>(&()));
+    let params = PostParams { dry_run: true, field_manager: Some(MANAGER.into()) };
+    let mut wanted: DynamicObject =
+        serde_json::from_value(manifest.clone()).map_err(kube::Error::SerdeError)?;
+    let after = match live {
+        None => api.create(&params, &wanted).await?,
+        Some(live) => {
+            let kept = live.metadata.clone();
+            let metadata = &mut wanted.metadata;
+            metadata.resource_version = kept.resource_version;
+            metadata.finalizers = kept.finalizers;
+            metadata.owner_references = kept.owner_references;
+            for (name, value) in kept.annotations.into_iter().flatten() {
+                metadata.annotations.get_or_insert_default().entry(name).or_insert(value);
+            }
+            for (name, value) in kept.labels.into_iter().flatten() {
+                metadata.labels.get_or_insert_default().entry(name).or_insert(value);
+            }
+            api.replace(&live.name_any(), &params, &wanted).await?
+        }
+    };
+    after.try_parse().map_err(|error| {
+        kube::Error::SerdeError(<serde_json::Error as serde::de::Error>::custom(error.to_string()))
+    })
+}
+
+/// An object that the spec does not ask for: it goes, if it is there and ours.
+async fn goes<K>(api: &Api<K>, what: String, name: &str) -> Result<Option<Difference>, Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    let found = match api.get_metadata_opt(name).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => None,
+        found => found.map_err(reading(&what))?,
+    };
+    let ours = found.is_some_and(|found| names::is_managed(found.labels()));
+    Ok(ours.then(|| Difference { object: what, verdict: "is deleted".into(), lines: Vec::new() }))
 }
 
 /// Whom the operator would be asked as, if there is nobody yet.
@@ -219,7 +288,7 @@ fn difference<T: Serialize>(object: String, live: Option<&T>, after: &T) -> Resu
     };
     let mut lines = Vec::new();
     fields("", &cleaned(serde_json::to_value(live)?), &after, &mut lines);
-    let verdict = if lines.is_empty() { "stays as it is" } else { "changes" };
+    let verdict = if lines.is_empty() { SAME } else { "changes" };
     Ok(Difference { object, verdict: verdict.into(), lines })
 }
 

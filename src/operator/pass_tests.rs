@@ -107,11 +107,79 @@ async fn a_secret_that_appears_under_our_name_is_never_overwritten() {
     let theirs = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "vault-seal", "namespace": "keys"},
         "data": {"KES_UNSEAL_KEY": "dGhlaXJz"}});
     world.api.put(&format!("{SECRETS}/vault-seal"), theirs);
-    assert!(cluster::reconcile(&world.context, &world.cluster).await.is_err());
+    world.pass().await;
+    assert_eq!(world.ready_reason(), "ObjectRefused");
     assert_eq!(
         world.api.get(&format!("{SECRETS}/vault-seal")).unwrap()["data"]["KES_UNSEAL_KEY"],
         "dGhlaXJz"
     );
+}
+
+#[tokio::test]
+async fn a_service_or_certificate_of_somebody_else_under_our_name_is_told_and_left_alone() {
+    for (path, kind) in [
+        ("/api/v1/namespaces/keys/services/vault".to_owned(), "Service"),
+        (format!("{SECRETS}/vault-server-tls"), "Secret"),
+    ] {
+        let world = World::new();
+        let theirs =
+            json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "theirs", "namespace": "keys"}});
+        world.api.put(&path, theirs);
+        let before = world.api.get(&path);
+        world.pass().await;
+        assert_eq!(world.ready_reason(), "ObjectRefused", "{path}");
+        assert_eq!(world.api.get(&path), before);
+    }
+}
+
+#[tokio::test]
+async fn an_applications_secret_that_is_taken_stops_nobody_else() {
+    let world = World::new();
+    let theirs =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "app-1-kes", "namespace": "keys"}});
+    world.api.put(&format!("{SECRETS}/app-1-kes"), theirs);
+    world.pass().await;
+    assert_eq!(world.ready_reason(), "WaitingForPod");
+    assert!(world.api.get(STATEFUL_SET).is_some());
+}
+
+#[tokio::test]
+async fn what_retain_keeps_has_no_owner_whenever_the_policy_became_retain() {
+    let owned = |world: &World| {
+        world.api.get(&format!("{SECRETS}/vault-seal")).unwrap()["metadata"]["ownerReferences"].clone()
+    };
+    let delete = |cluster: &mut KesCluster| {
+        cluster.spec.tenants.clear();
+        cluster.spec.deletion_policy = crate::crd::DeletionPolicy::Delete;
+    };
+    // while it is paused
+    let world = World::with(delete);
+    world.pass().await;
+    world.pass().await;
+    assert_eq!(owned(&world)[0]["kind"], "KesCluster");
+    let mut cluster = world.api.get(CLUSTER).unwrap();
+    assert_eq!(
+        cluster["metadata"]["finalizers"],
+        json!(["kes-operator.io/tenants"]),
+        "a deletion waits for us"
+    );
+    cluster["spec"]["deletionPolicy"] = "Retain".into();
+    cluster["spec"]["paused"] = true.into();
+    world.api.put(CLUSTER, cluster);
+    world.pass().await;
+    assert_eq!(owned(&world), json!([]));
+
+    // right before it is deleted, while no operator ran
+    let world = World::with(delete);
+    world.pass().await;
+    world.pass().await;
+    let mut cluster = world.api.get(CLUSTER).unwrap();
+    cluster["spec"]["deletionPolicy"] = "Retain".into();
+    cluster["metadata"]["deletionTimestamp"] = "2026-11-25T10:00:00Z".into();
+    world.api.put(CLUSTER, cluster);
+    world.pass().await;
+    assert_eq!(owned(&world), json!([]));
+    assert_eq!(world.api.get(CLUSTER).unwrap()["metadata"]["finalizers"], json!([]));
 }
 
 #[tokio::test]

@@ -39,15 +39,20 @@ impl Requests {
         &self,
         annotations: &BTreeMap<String, String>,
         tenants: &[TenantStatus],
+        is_wanted: impl Fn(&TenantRef) -> bool,
     ) -> BTreeMap<&'static str, Option<String>> {
         let find = |(namespace, name): &TenantRef| {
             tenants.iter().find(|tenant| tenant.namespace == *namespace && tenant.name == *name)
         };
         let open_approval = |tenant: &&TenantRef| {
-            find(tenant).is_some_and(|known| {
-                known.phase != TenantPhase::Verified
-                    && known.injected.as_ref().is_none_or(|injected| !injected.approved)
-            })
+            // one that was not seen yet may have been approved together with the spec that names it
+            find(tenant).map_or_else(
+                || is_wanted(tenant),
+                |known| {
+                    known.phase != TenantPhase::Verified
+                        && known.injected.as_ref().is_none_or(|injected| !injected.approved)
+                },
+            )
         };
         let open_unwiring = |tenant: &&TenantRef| find(tenant).is_some();
         let mut rest = BTreeMap::new();
@@ -116,13 +121,17 @@ mod tests {
             tenant("done", "Verified", false),
         ];
         assert_eq!(
-            requests.rest(&text, &tenants),
+            requests.rest(&text, &tenants, |_| false),
             BTreeMap::from([(APPROVE_RESTART, Some("n/open".into()))])
         );
+        // approved together with the spec that names it, before the first pass
+        let early = annotations(APPROVE_RESTART, "n/new");
+        let is_new = |tenant: &TenantRef| tenant.1 == "new";
+        assert!(Requests::of("vault", &early).rest(&early, &tenants, is_new).is_empty());
         let text = annotations(UNWIRE, "n/gone");
         let requests = Requests::of("vault", &text);
-        assert_eq!(requests.rest(&text, &tenants), BTreeMap::from([(UNWIRE, None)]));
+        assert_eq!(requests.rest(&text, &tenants, |_| false), BTreeMap::from([(UNWIRE, None)]));
         let text = annotations(UNWIRE, "n/open");
-        assert!(Requests::of("vault", &text).rest(&text, &tenants).is_empty());
+        assert!(Requests::of("vault", &text).rest(&text, &tenants, |_| false).is_empty());
     }
 }

@@ -53,6 +53,8 @@ pub(crate) enum Rule {
     Sealed { pod: String },
     /// The key API refused or failed while the spec's contents were written.
     ContentsRefused { step: String, problem: String },
+    /// Keys that existed are gone from the key service.
+    KeyLost { keys: Vec<String> },
     /// A Kubernetes object was refused.
     ObjectRefused { object: String, problem: String },
 }
@@ -83,6 +85,7 @@ impl Rule {
             Self::OtherCluster { .. } => "OtherCluster".into(),
             Self::Sealed { .. } => "Sealed".into(),
             Self::ContentsRefused { .. } => "ContentsRefused".into(),
+            Self::KeyLost { .. } => "KeyLost".into(),
             Self::ObjectRefused { .. } => "ObjectRefused".into(),
         }
     }
@@ -112,6 +115,7 @@ impl Rule {
             | Self::DataLost { .. }
             | Self::OtherCluster { .. }
             | Self::Sealed { .. }
+            | Self::KeyLost { .. }
             | Self::ObjectRefused { .. } => false,
         }
     }
@@ -210,6 +214,13 @@ impl fmt::Display for Rule {
             Self::ContentsRefused { step, problem } => {
                 write!(f, "failed to {step}: {problem}; it is tried again")
             }
+            Self::KeyLost { keys } => write!(
+                f,
+                "these keys existed and are gone: {}. They are not created anew, because other material under the old names \
+                 would look well and leave everything encrypted before unreadable for good. Bring back the volume, or import \
+                 the keys ('kubectl kes key import'); if you mean to begin with other material, 'kubectl kes key create'",
+                keys.join(", ")
+            ),
             Self::ObjectRefused { object, problem } => {
                 write!(f, "the API server refused {object}: {problem}")
             }

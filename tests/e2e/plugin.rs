@@ -19,12 +19,18 @@ const CLUSTER: &str = "vault";
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("kubectl_kes_reaches_the_key_service_without_a_certificate_on_this_machine", plugin),
+        Case::new("a_key_that_is_gone_is_told_and_never_made_anew_by_the_operator", key_lost),
         Case::new("diff_says_what_a_manifest_would_change_and_changes_nothing", diff),
     ]
 }
 
 /// What a command printed, if it succeeded.
-async fn output(mut command: Command, input: &str) -> anyhow::Result<String> {
+async fn output(command: Command, input: &str) -> anyhow::Result<String> {
+    output_of(command, input, 0).await
+}
+
+/// What a command printed, if it ended with `code`.
+async fn output_of(mut command: Command, input: &str, code: i32) -> anyhow::Result<String> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -34,12 +40,8 @@ async fn output(mut command: Command, input: &str) -> anyhow::Result<String> {
     child.stdin.take().context("its input")?.write_all(input.as_bytes()).await?;
     let ended = tokio::time::timeout(crate::wait::patience(), child.wait_with_output()).await??;
     let text = String::from_utf8(ended.stdout)?;
-    ensure!(
-        ended.status.success(),
-        "{command:?}: {}\n{text}\n{}",
-        ended.status,
-        String::from_utf8_lossy(&ended.stderr)
-    );
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ensure!(ended.status.code() == Some(code), "{command:?}: {}\n{text}\n{said}", ended.status);
     Ok(text)
 }
 
@@ -92,6 +94,33 @@ async fn plugin(world: World) -> Outcome {
     Ok(Ending::Held)
 }
 
+async fn key_lost(world: World) -> Outcome {
+    let spec = json!({"enclaves": [{"name": "default", "keys": [{"name": "k"}, {"name": "other"}]}]});
+    world.create_cluster(CLUSTER, &spec).await?;
+    world.ready(CLUSTER).await?;
+    let folder = tempfile::tempdir()?;
+    let plugin = folder.path().join("kubectl-kes");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kes"), &plugin)?;
+    let kes = async |line: &str| {
+        let mut command = Command::new(&plugin);
+        command.args(line.split(' ')).args(["-n", &world.namespace]);
+        output(command, "").await
+    };
+    kes("key rm k").await?;
+    // an edit, since nobody tells the operator about keys
+    let more = json!({"enclaves": [{"name": "default", "keys": [{"name": "k"}, {"name": "other"}, {"name": "new"}]}]});
+    world.replace_spec(CLUSTER, &more).await?;
+    let cluster = world.condition(CLUSTER, "Degraded", "True", "KeyLost").await?;
+    ensure!(cluster.status.as_ref().and_then(|status| status.keys) == Some(2), "{:?}", cluster.status);
+    let keys = kes("key ls").await?;
+    ensure!(keys.contains("new") && !keys.lines().any(|line| line.ends_with(" k")), "{keys}");
+    // who means it makes it
+    kes("key create k").await?;
+    world.replace_spec(CLUSTER, &spec).await?;
+    world.condition(CLUSTER, "Degraded", "False", "AsWanted").await?;
+    Ok(Ending::Held)
+}
+
 async fn diff(world: World) -> Outcome {
     let manifest = |spec: serde_json::Value| {
         json!({"apiVersion": "kes-operator.io/v1alpha1", "kind": "KesCluster",
@@ -101,7 +130,7 @@ async fn diff(world: World) -> Outcome {
     let ask = |manifest: String| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kes"));
         command.args(["operator", "diff", "-f", "-"]);
-        async move { output(command, &manifest).await }
+        async move { output_of(command, &manifest, 1).await }
     };
     let keys = json!([{"name": "default", "keys": [{"name": "k"}]}]);
     // before there is anything

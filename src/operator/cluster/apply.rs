@@ -21,7 +21,10 @@ use super::{
     purpose::Purpose,
     validate::Wanted,
 };
-use crate::{crd::DeletionPolicy, operator::names};
+use crate::{
+    crd::DeletionPolicy,
+    operator::{names, rule::Rule},
+};
 
 /// Why something was not written.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +33,8 @@ pub(crate) enum Error {
     Read { object: String, source: kube::Error },
     #[error("failed to write {object}: {source}")]
     Write { object: String, source: kube::Error },
+    #[error("{object} exists and was not made by the operator")]
+    Taken { object: String },
     #[error("failed to write {object} as JSON: {source}")]
     Encode { object: String, source: serde_json::Error },
 }
@@ -43,16 +48,22 @@ impl Error {
             {
                 Some((object.clone(), status.message.clone()))
             }
+            Self::Taken { object } => Some((
+                object.clone(),
+                "one of that name exists that the operator did not make, and it is not overwritten; remove or rename it, \
+                 or give the KesCluster another name"
+                    .into(),
+            )),
             _ => None,
         }
     }
 }
 
-/// Brings every object up to date. Returns the number of writes.
+/// Brings every object up to date. Returns what could not be done and stops nothing.
 ///
 /// # Errors
 /// The first object that cannot be written; those behind it are left for the next pass.
-pub(crate) async fn apply(client: &Client, objects: Objects) -> Result<usize, Error> {
+pub(crate) async fn apply(client: &Client, objects: Objects) -> Result<Vec<Rule>, Error> {
     // without `..`: an object that is built but not applied shall not compile
     let Objects {
         service_account,
@@ -66,23 +77,29 @@ pub(crate) async fn apply(client: &Client, objects: Objects) -> Result<usize, Er
     } = objects;
     let namespace = stateful_set.namespace().unwrap_or_default();
     let name = stateful_set.name_any();
-    let mut writes = 0;
     // the account before the pods that run under it
-    writes += apply_one(client, service_account).await?;
+    apply_one(client, service_account).await?;
     // the configuration before the pods that read it, else they are replaced twice
-    writes += apply_one(client, config_map).await?;
+    apply_one(client, config_map).await?;
     // the names before the pods that are found by them
-    writes += apply_one(client, headless_service).await?;
-    writes += apply_one(client, service).await?;
+    apply_one(client, headless_service).await?;
+    apply_one(client, service).await?;
     // closed doors before anybody is behind them
-    writes += apply_or_prune(client, &namespace, &name, network_policy).await?;
-    writes += apply_or_prune(client, &namespace, &name, disruption_budget).await?;
+    apply_or_prune(client, &namespace, &name, network_policy).await?;
+    apply_or_prune(client, &namespace, &name, disruption_budget).await?;
     // who writes the certificate, then who waits for it
+    let mut notes = Vec::new();
     for object in optional {
-        writes += apply_optional(client, &namespace, object).await?;
+        match apply_optional(client, &namespace, object).await {
+            // the right is optional, and so is what needs it
+            Err(Error::Read { object, source: kube::Error::Api(status) }) if status.code == 403 => {
+                notes.push(Rule::ObjectRefused { object, problem: status.message.clone() });
+            }
+            answer => drop(answer?),
+        }
     }
-    writes += apply_one(client, stateful_set).await?;
-    Ok(writes)
+    apply_one(client, stateful_set).await?;
+    Ok(notes)
 }
 
 /// Applies one object of a kind that not every API server knows, or takes it away.
@@ -159,11 +176,22 @@ pub(crate) async fn create_secret(
     let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
     let failed = |source| Error::Write { object: describe(secret), source };
     if purpose.is_replaceable() {
+        let live = api.get_metadata_opt(&secret.name_any()).await;
+        let live = live.map_err(|source| Error::Read { object: describe(secret), source })?;
+        if live.is_some_and(|live| !names::is_managed(live.labels())) {
+            return Err(Error::Taken { object: describe(secret) });
+        }
         let params = PatchParams::apply(names::MANAGER).force();
         api.patch(&secret.name_any(), &params, &Patch::Apply(secret)).await.map_err(failed)
     } else {
         let params = PostParams { field_manager: Some(names::MANAGER.into()), ..PostParams::default() };
-        api.create(&params, secret).await.map_err(failed)
+        match api.create(&params, secret).await {
+            // one of ours would have been seen, so it is somebody else's
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
+                Err(Error::Taken { object: describe(secret) })
+            }
+            created => created.map_err(failed),
+        }
     }
 }
 
@@ -174,9 +202,9 @@ pub(crate) async fn settle_owners(client: &Client, wanted: &Wanted, seen: &Seen)
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &wanted.namespace);
     let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
     let mut writes = 0;
-    for purpose in wanted.purposes() {
-        let Some(secret) = seen.secrets.get(&purpose.secret(&wanted.name)) else { continue };
-        if let Some(patch) = owner_patch(secret, &wanted.owner, is_owned(wanted, &purpose)) {
+    // all of them, also those that the spec no longer names
+    for secret in seen.secrets.values() {
+        if let Some(patch) = owner_patch(secret, &wanted.owner, goes_along(wanted, secret)) {
             let failed = |source| Error::Write { object: describe(secret), source };
             secrets.patch(&secret.name_any(), &params, &Patch::Merge(patch)).await.map_err(failed)?;
             writes += 1;
@@ -194,6 +222,31 @@ pub(crate) async fn settle_owners(client: &Client, wanted: &Wanted, seen: &Seen)
         }
     }
     Ok(writes)
+}
+
+/// Whether Kubernetes collects a Secret together with the `KesCluster`.
+fn goes_along(wanted: &Wanted, secret: &Secret) -> bool {
+    let certificate = Purpose::ServerCertificate;
+    let purpose =
+        if secret.name_any() == certificate.secret(&wanted.name) { certificate } else { Purpose::Seal };
+    is_owned(wanted, &purpose)
+}
+
+/// Whether something that cannot be made again is owned by the `KesCluster` as things are now.
+pub(crate) fn is_something_owned(wanted: &Wanted, seen: &Seen) -> bool {
+    let certificate = Purpose::ServerCertificate.secret(&wanted.name);
+    let owned = |owners: &[OwnerReference]| owners.iter().any(|owner| owner.uid == wanted.owner.uid);
+    seen.secrets.values().any(|secret| secret.name_any() != certificate && owned(secret.owner_references()))
+        || seen.volumes.iter().any(|claim| owned(claim.owner_references()))
+}
+
+/// Takes owners away where `spec.deletionPolicy` no longer wants them, also when nothing else may be done: a cluster that
+/// is paused or waits for a person can be deleted at any moment. Never adds one.
+pub(crate) async fn disown(client: &Client, wanted: &Wanted, seen: &Seen) -> Result<(), Error> {
+    if wanted.deletion == DeletionPolicy::Delete && !wanted.guarded || !is_something_owned(wanted, seen) {
+        return Ok(());
+    }
+    settle_owners(client, wanted, seen).await.map(drop)
 }
 
 /// The change to `object`'s owners, if one is needed. Owners that others put there stay.
@@ -234,6 +287,9 @@ where
     let wanted = stamped(object).map_err(encoded)?;
     let live = api.get_opt(&name).await.map_err(|source| Error::Read { object: what.into(), source })?;
     if let Some(live) = live {
+        if !names::is_managed(live.labels()) {
+            return Err(Error::Taken { object: what.into() });
+        }
         let live = serde_json::to_value(&live).map_err(encoded)?;
         if contains(&live, &wanted) {
             return Ok(0);

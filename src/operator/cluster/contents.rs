@@ -53,6 +53,8 @@ pub(crate) struct Contents {
     pub(crate) record: Vec<EnclaveContents>,
     /// What left the spec and is kept, in words.
     pub(crate) kept: Vec<String>,
+    /// Keys of the spec that existed and are gone, in words.
+    pub(crate) lost: Vec<String>,
 }
 
 /// What one enclave shall hold.
@@ -111,7 +113,7 @@ fn target(wanted: &Wanted, enclave: &Enclave, ring: &Keyring, secrets: &[IssuedS
         }
         let policy = tenant.policy.clone().unwrap_or_else(|| {
             let name = names::tenant_policy(&tenant.namespace, &tenant.name);
-            target.policies.insert(name.clone(), tenant_policy(tenant, &wanted.tenants));
+            target.policies.insert(name.clone(), tenant_policy(tenant, &wanted.tenants, keys));
             name
         });
         match ring.identity(&purpose) {
@@ -126,9 +128,9 @@ fn target(wanted: &Wanted, enclave: &Enclave, ring: &Keyring, secrets: &[IssuedS
 ///
 /// It may not create its default key: MinIO does that when the key is missing, and on a key store that was emptied
 /// or exchanged it would get other key material under the old name, after which nothing written before can be read.
-/// The operator creates the key. And it may not use the default keys of the other tenants, since MinIO cannot
-/// choose an enclave and so all tenants share one. A stricter policy can be named in `spec.tenants[].policy`.
-fn tenant_policy(tenant: &Tenant, tenants: &[Tenant]) -> Policy {
+/// The operator creates the key. And it may not use the default keys of the other tenants, nor those that the
+/// spec has for applications, since MinIO cannot choose an enclave and so all of them share one. A stricter policy can be named in `spec.tenants[].policy`.
+fn tenant_policy(tenant: &Tenant, tenants: &[Tenant], applications: &BTreeSet<KeyName>) -> Policy {
     let allow = [
         "/v1/key/create/*",
         "/v1/key/generate/*",
@@ -140,9 +142,10 @@ fn tenant_policy(tenant: &Tenant, tenants: &[Tenant]) -> Policy {
         "/v1/metrics",
     ];
     let mut deny = BTreeSet::from([format!("/v1/key/create/{}", tenant.key)]);
-    for other in tenants.iter().filter(|other| other.enclave == tenant.enclave && other.key != tenant.key) {
+    let others = tenants.iter().filter(|other| other.enclave == tenant.enclave).map(|other| &other.key);
+    for key in others.chain(applications).filter(|key| **key != tenant.key) {
         for action in ["create", "generate", "decrypt", "describe"] {
-            deny.insert(format!("/v1/key/{action}/{}", other.key));
+            deny.insert(format!("/v1/key/{action}/{key}"));
         }
     }
     Policy { allow: allow.map(str::to_owned).into(), deny: deny.into_iter().collect(), ..Policy::default() }
@@ -163,9 +166,9 @@ pub(crate) async fn converge(
         ensure_enclave(address, ring, &target.enclave, &mut contents).await?;
         let admin = Purpose::EnclaveAdmin(target.enclave.clone());
         let client = connect(address, ring, &admin, Some(&target.enclave))?;
-        fill(&client, target, &mut contents).await?;
-        contents.keys += target.keys.len();
         let before = before.iter().find(|known| known.enclave == target.enclave.as_str());
+        let existed = before.map(|before| before.keys.as_slice()).unwrap_or_default();
+        contents.keys += fill(&client, target, existed, &mut contents).await?;
         let record = tidy(&client, target, before, &mut contents).await?;
         contents.record.push(record);
     }
@@ -258,7 +261,14 @@ async fn ensure_enclave(
     Ok(())
 }
 
-async fn fill(client: &client::Client, target: &Target, contents: &mut Contents) -> Result<(), Error> {
+/// Writes what differs. `existed` are keys that were there after an earlier pass; the answer is how many are there now.
+async fn fill(
+    client: &client::Client,
+    target: &Target,
+    existed: &[String],
+    contents: &mut Contents,
+) -> Result<usize, Error> {
+    let mut there = 0;
     let Target { enclave, policies, assignments, keys, untouched: _ } = target;
     for (name, policy) in policies {
         let found =
@@ -282,13 +292,18 @@ async fn fill(client: &client::Client, target: &Target, contents: &mut Contents)
     for key in keys {
         let found =
             absent_is_none(client.describe_key(key).await).map_err(call(format!("read key {key}")))?;
+        if found.is_none() && existed.iter().any(|known| known == key.as_str()) {
+            contents.lost.push(format!("{key} of enclave {enclave}"));
+            continue;
+        }
+        there += 1;
         if found.is_none() {
             exists_is_fine(client.create_key(key).await, &ApiError::KEY_EXISTS)
                 .map_err(call(format!("create key {key}")))?;
             contents.changes.push(format!("created key {key} in enclave {enclave}"));
         }
     }
-    Ok(())
+    Ok(there)
 }
 
 /// Whether a policy says what is wanted.

@@ -27,8 +27,10 @@ use crate::{
 /// What the volumes are, and what happens to them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Volumes {
-    /// Size and class of the claim template.
+    /// Size and class of the claim template as it shall be.
     pub(crate) template: crd::Storage,
+    /// As it is; as it shall be, where there is none.
+    pub(crate) live: crd::Storage,
     /// Claims that are smaller than asked for.
     pub(crate) enlarge: Vec<String>,
     /// The StatefulSet has another template and must be made anew over its pods.
@@ -42,12 +44,20 @@ pub(crate) fn decide(wanted: &Wanted, seen: &Seen) -> Volumes {
     let Some(template) = template(seen) else {
         return Volumes {
             template: wanted.storage.clone(),
+            live: wanted.storage.clone(),
             enlarge: Vec::new(),
             replace: None,
             refused: None,
         };
     };
-    let keep = |refused| Volumes { template: template.clone(), enlarge: Vec::new(), replace: None, refused };
+    let live = template.clone();
+    let keep = |refused| Volumes {
+        template: live.clone(),
+        live: live.clone(),
+        enlarge: Vec::new(),
+        replace: None,
+        refused,
+    };
     let asked = bytes(&wanted.storage.size);
     if asked <= bytes(&template.size) && !is_asked_for(wanted, &seen.volumes) {
         return keep(None);
@@ -60,6 +70,7 @@ pub(crate) fn decide(wanted: &Wanted, seen: &Seen) -> Volumes {
     let smaller = seen.volumes.iter().filter(|claim| request(claim) < asked).map(ResourceExt::name_any);
     let set = seen.stateful_set.as_ref().filter(|_| bytes(&template.size) != asked);
     Volumes {
+        live: live.clone(),
         template: crd::Storage { size: wanted.storage.size.clone(), ..template },
         enlarge: smaller.collect(),
         replace: set.map(|set| Preconditions { uid: set.uid(), resource_version: None }),

@@ -94,9 +94,8 @@ where
     for object in api.list_metadata(which).await.map_err(Error::List)? {
         let object: PartialObjectMeta<K> = object;
         let name = object.name_any();
-        if goes(&name)
-            && let Some(patch) = owner_patch(&object, owner, true)
-        {
+        // also taken away: the policy may have become Retain while nothing could be done about it
+        if let Some(patch) = owner_patch(&object, owner, goes(&name)) {
             api.patch_metadata(&name, &params, &Patch::Merge(patch))
                 .await
                 .map_err(|source| Error::Own { object: format!("{} {name}", K::kind(&())), source })?;

@@ -92,7 +92,10 @@ pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result
     let mut outcome = match &wanted {
         Err(rule) => Outcome::halted(record.status(), rule.clone()),
         Ok(wanted) => match plan::plan(wanted, record.cluster().spec.paused, record.status(), &seen, now) {
-            Plan::Halt(rule) => Outcome::halted(record.status(), rule),
+            Plan::Halt(rule) => {
+                apply::disown(&context.client, wanted, &seen).await?;
+                Outcome::halted(record.status(), rule)
+            }
             Plan::Go(go) => pass(context, &mut record, wanted, &seen, *go, &requests).await?,
         },
     };
@@ -208,8 +211,8 @@ async fn pass(
     go: Go,
     requests: &Requests,
 ) -> Result<Outcome, Error> {
-    let Go { make, ring, lost, certificate, volumes, member } = go;
-    settle_metadata(record, wanted, requests).await?;
+    let Go { make, ring, mut lost, certificate, volumes, member } = go;
+    settle_metadata(record, wanted, seen, requests).await?;
     if let certificate::Step::Await(rule) = certificate.step {
         let asked = apply::apply_optional(&context.client, &wanted.namespace, build::request(wanted)).await;
         let rule = match asked {
@@ -218,7 +221,12 @@ async fn pass(
         };
         return Ok(Outcome::halted(record.status(), rule));
     }
-    let ring = make_secrets(context, record.cluster(), wanted, make, certificate.step, ring).await?;
+    let made = make_secrets(context, record.cluster(), wanted, make, certificate.step, ring, &mut lost).await;
+    let ring = match made {
+        Ok(ring) => ring,
+        Err(Error::Apply(error)) => return Ok(Outcome::halted(record.status(), refused(error)?)),
+        Err(error) => return Err(error),
+    };
     // before the bootstrap: what a member will rely on must be known as irreplaceable first
     record.remember_secrets(wanted, &ring).await?;
     let mut outcome = Outcome {
@@ -232,19 +240,24 @@ async fn pass(
     apply::settle_trust(&context.client, wanted, &ring).await?;
     outcome.degraded.extend(volumes.refused.clone());
     outcome.degraded.extend(expansion::carry_out(&context.client, wanted, seen, &volumes).await?);
+    // what cannot grow stops nothing else: the StatefulSet is built as it is
+    let storage = if outcome.degraded.is_empty() { &volumes.template } else { &volumes.live };
     if volumes.replace.is_some() && outcome.degraded.is_empty() {
         outcome.rule = Some(Rule::Expanding { size: wanted.storage.size.clone() });
         return Ok(outcome);
     }
     let basis = build::Basis {
         system_admin: &admin,
-        storage: &volumes.template,
+        storage,
         apis: seen.apis,
         operator_namespace: &context.operator_namespace,
     };
-    if let Err(error) = apply::apply(&context.client, build::build(wanted, &basis)).await {
-        outcome.rule = Some(refused(error)?);
-        return Ok(outcome);
+    match apply::apply(&context.client, build::build(wanted, &basis)).await {
+        Ok(notes) => outcome.degraded.extend(notes),
+        Err(error) => {
+            outcome.rule = Some(refused(error)?);
+            return Ok(outcome);
+        }
     }
     apply::settle_owners(&context.client, wanted, seen).await?;
 
@@ -264,6 +277,11 @@ async fn pass(
         &record.status().tenants,
     )
     .await;
+    if let Some(contents) = &outcome.contents
+        && !contents.lost.is_empty()
+    {
+        outcome.degraded.push(Rule::KeyLost { keys: contents.lost.clone() });
+    }
     let identity_lost = lost
         .into_iter()
         .find(|(purpose, _)| matches!(purpose, Purpose::Identity { .. }))
@@ -281,11 +299,21 @@ fn refused(error: apply::Error) -> Result<Rule, Error> {
 }
 
 /// The finalizer before anything depends on the cluster, and no request that was carried out already.
-async fn settle_metadata(record: &mut Record, wanted: &Wanted, requests: &Requests) -> Result<(), Error> {
-    if let Some(finalizers) = finalizer::wanted(record.cluster(), wanted.guarded) {
+async fn settle_metadata(
+    record: &mut Record,
+    wanted: &Wanted,
+    seen: &Seen,
+    requests: &Requests,
+) -> Result<(), Error> {
+    // also where keys are owned: the policy may become Retain, and the deletion follow at once
+    let held = wanted.guarded
+        || wanted.deletion == DeletionPolicy::Delete
+        || apply::is_something_owned(wanted, seen);
+    if let Some(finalizers) = finalizer::wanted(record.cluster(), held) {
         record.patch_metadata(finalizer::patch(record.cluster(), &finalizers)).await?;
     }
-    let rest = requests.rest(record.cluster().annotations(), &record.status().tenants);
+    let is_wanted = |(namespace, name): &super::requests::TenantRef| wanted.has_tenant(namespace, name);
+    let rest = requests.rest(record.cluster().annotations(), &record.status().tenants, is_wanted);
     if !rest.is_empty() {
         let version = record.cluster().resource_version();
         record.patch_metadata(json!({"metadata": {"resourceVersion": version, "annotations": rest}})).await?;
@@ -301,6 +329,7 @@ async fn make_secrets(
     make: Vec<Purpose>,
     certificate: certificate::Step,
     mut ring: Keyring,
+    lost: &mut Vec<(Purpose, Rule)>,
 ) -> Result<Keyring, Error> {
     let (first, rest): (Vec<_>, Vec<_>) =
         make.into_iter().partition(|purpose| *purpose == Purpose::Authority);
@@ -332,7 +361,16 @@ async fn make_secrets(
         ring.insert(purpose, secret);
     }
     for purpose in rest {
-        make_secret(context, wanted, purpose, &mut ring).await?;
+        match make_secret(context, wanted, purpose.clone(), &mut ring).await {
+            // one application's trouble must not stop the others
+            Err(Error::Apply(error))
+                if matches!(purpose, Purpose::Identity { .. } | Purpose::Tenant { .. })
+                    && error.refusal().is_some() =>
+            {
+                lost.push((purpose, refused(error)?));
+            }
+            made => made?,
+        }
     }
     Ok(ring)
 }

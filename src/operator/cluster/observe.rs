@@ -10,7 +10,7 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolumeClaim, Pod, Secret},
     storage::v1::StorageClass,
 };
-use kube::{Api, api::ListParams};
+use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{
     expansion,
@@ -143,7 +143,10 @@ pub(crate) async fn observe(
         selected,
         expandable,
         apis,
-        stateful_set: stateful_set.map_err(failed("the StatefulSet"))?,
+        // one of somebody else's is none of ours to read a size from, let alone to replace
+        stateful_set: stateful_set
+            .map_err(failed("the StatefulSet"))?
+            .filter(|set| names::is_managed(set.labels())),
         pod,
         volumes,
         member,

@@ -114,7 +114,7 @@ fn decide(wanted: &Wanted, status: &KesClusterStatus, seen: &Seen, now: Timestam
             // decided below
             continue;
         }
-        match judge(&purpose, wanted, &recorded, seen) {
+        match judge(&purpose, wanted, &recorded, status.bootstrap.is_none(), seen) {
             Ok(Verdict::Use(secret)) => ring.insert(purpose, *secret),
             Ok(Verdict::Make) => make.push(purpose),
             // one application's loss must not stop the others
@@ -155,6 +155,7 @@ fn judge(
     purpose: &Purpose,
     wanted: &Wanted,
     recorded: &BTreeMap<&str, &str>,
+    unknown: bool,
     seen: &Seen,
 ) -> Result<Verdict, Rule> {
     let name = purpose.secret(&wanted.name);
@@ -162,7 +163,12 @@ fn judge(
         // a volume that exists was sealed, and is owned, by key material that existed
         let relied_on = recorded.contains_key(name.as_str())
             || (!seen.volumes.is_empty()
-                && matches!(purpose, Purpose::Authority | Purpose::Seal | Purpose::SystemAdmin));
+                && matches!(purpose, Purpose::Authority | Purpose::Seal | Purpose::SystemAdmin))
+            // a KesCluster made anew over its volumes: an enclave cannot get another admin
+            || (!seen.volumes.is_empty()
+                && unknown
+                && recorded.is_empty()
+                && matches!(purpose, Purpose::EnclaveAdmin(_)));
         return if relied_on {
             Err(Rule::SecretLost { purpose: purpose.clone(), secret: name })
         } else {

@@ -271,3 +271,17 @@ fn a_pod_that_does_not_run_is_explained_with_its_last_words() {
         "waiting for pod vault-0: CrashLoopBackOff; exit code 1: Error: KES_UNSEAL_KEY does not open this directory"
     );
 }
+
+#[test]
+fn a_cluster_made_anew_over_its_volumes_gets_no_other_admin_of_an_enclave() {
+    let (wanted, _, mut seen) = complete();
+    seen.secrets.remove("vault-enclave-default-admin");
+    // a new cluster whose volumes do not exist yet makes it
+    let fresh = KesClusterStatus::default();
+    assert!(
+        go(&wanted, &fresh, &seen).make.iter().any(|purpose| matches!(purpose, Purpose::EnclaveAdmin(_)))
+    );
+    seen.volumes
+        .push(serde_json::from_value(serde_json::json!({"metadata": {"name": "data-vault-0"}})).unwrap());
+    assert_eq!(halt(&wanted, &fresh, &seen), "EnclaveAdminSecretLost");
+}

@@ -258,7 +258,7 @@ pub(crate) fn validate(cluster: &KesCluster, defaults: &Defaults) -> Result<Want
     let seal = match seal {
         None => Seal { secret: names::seal_secret(&name), key: "KES_UNSEAL_KEY".into(), generated: true },
         Some(crd::Seal { secret_ref: crd::SecretKeyReference { name: secret, key } }) => {
-            Seal { secret: secret.clone(), key: key.clone(), generated: *secret == names::seal_secret(&name) }
+            Seal { secret: secret.clone(), key: key.clone(), generated: false }
         }
     };
 
@@ -424,6 +424,10 @@ fn parse_place(
     enclaves: &[Enclave],
 ) -> Result<(EnclaveName, Option<PolicyName>), Rule> {
     let name = named(&format!("{field}.enclave"), EnclaveName::new(enclave))?;
+    if name != EnclaveName::default_enclave() {
+        let problem = "MinIO cannot choose an enclave and always uses 'default'; set it to that";
+        return Err(invalid(&format!("{field}.enclave"), problem));
+    }
     let Some(enclave) = enclaves.iter().find(|known| known.name == name) else {
         return Err(invalid(&format!("{field}.enclave"), format!("spec.enclaves has no enclave {name}")));
     };
@@ -632,6 +636,15 @@ mod tests {
                 Box::new(|c| c.spec.enclaves[0].identities[0].secret_name = "vault-ca".into()),
             ),
             ("spec.tenants[0].enclave", Box::new(|c| c.spec.tenants[0].enclave = "other".into())),
+            (
+                "spec.tenants[0].enclave",
+                Box::new(|c| {
+                    // one that exists, but MinIO cannot choose it
+                    let second = crd::Enclave { name: "second".into(), ..c.spec.enclaves[0].clone() };
+                    c.spec.enclaves.push(crd::Enclave { identities: Vec::new(), ..second });
+                    c.spec.tenants[0].enclave = "second".into();
+                }),
+            ),
             ("spec.tenants[0].keyName", Box::new(|c| c.spec.tenants[0].key_name = "k".repeat(81))),
             ("spec.tenants[0].namespace", Box::new(|c| c.spec.tenants[0].namespace = "No".into())),
             ("spec.tenants[0].policy", Box::new(|c| c.spec.tenants[0].policy = Some("none".into()))),

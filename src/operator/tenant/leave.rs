@@ -50,6 +50,13 @@ pub(crate) fn plan(seen: &Seen, secret: &str, before: &TenantStatus, unwire: boo
         if patch::encrypts_everything(&tenant.data, seen.config_env.as_deref()) {
             return hold(TenantPhase::Orphaned, Rule::AutoEncryptionOn);
         }
+        // without the others MinIO does not start with it
+        if let Some(rule) = patch::left_over(&tenant.data, &fields, seen.config_env.as_deref()) {
+            return hold(TenantPhase::Orphaned, rule);
+        }
+        if let Err(rule) = plan::consent(seen, tenant) {
+            return hold(TenantPhase::Orphaned, rule);
+        }
         if let Err(rule) = plan::some_but_not_all_down(&seen.pods) {
             return hold(TenantPhase::Orphaned, rule);
         }
@@ -91,8 +98,10 @@ pub(crate) fn depends(
     secret: &str,
 ) -> bool {
     let (Some(tenant), Some(injected)) = (tenant, &status.injected) else { return false };
+    // also where somebody took the entries out: its pods run with what they started with
     tenant.metadata.uid == status.uid
-        && matches!(patch::removal(&tenant.data, secret, injected), Removal::Write { .. })
+        && (status.phase != TenantPhase::Unwiring
+            || matches!(patch::removal(&tenant.data, secret, injected), Removal::Write { .. }))
 }
 
 #[cfg(test)]

@@ -159,7 +159,8 @@ fn what_somebody_else_took_out_is_forgotten_when_no_pod_runs_with_it() {
     assert_eq!(summary(plan(&seen, SECRET, &before, false)), "Orphaned PodsStillUse");
     seen.pods = vec![pod(40, false)];
     assert_eq!(summary(plan(&seen, SECRET, &before, false)), "forget");
-    assert!(!depends(seen.tenant.as_ref(), &before, SECRET));
+    // nobody asked for its removal, so the key service is not deleted before a pass has looked at its pods
+    assert!(depends(seen.tenant.as_ref(), &before, SECRET));
 }
 
 #[test]
@@ -172,4 +173,28 @@ fn a_tenant_that_is_gone_or_another_one_depends_on_nothing() {
     assert_eq!(summary(plan(&other, SECRET, &before, false)), "forget");
     assert!(!depends(other.tenant.as_ref(), &before, SECRET));
     assert!(!depends(None, &before, SECRET));
+}
+
+#[test]
+fn what_minio_would_not_start_with_is_never_left_behind() {
+    let mount = MountKind::AdditionalVolumes;
+    let before = status(TenantPhase::Verified, mount);
+    let mut spec = wired(mount);
+    // somebody changed one of ours, so it is not ours any more
+    let env = spec["env"].as_array_mut().unwrap();
+    env.iter_mut().find(|entry| entry["name"] == "MINIO_KMS_KES_KEY_NAME").unwrap()["value"] =
+        "another".into();
+    assert_eq!(summary(plan(&seen(&spec), SECRET, &before, true)), "Orphaned ForeignKms");
+    let mut shadowed = seen(&wired(mount));
+    shadowed.config_env = Some("export MINIO_KMS_KES_ENDPOINT=\"https://other\"\n".into());
+    assert_eq!(summary(plan(&shadowed, SECRET, &before, true)), "Orphaned ForeignKms");
+}
+
+#[test]
+fn without_consent_nothing_is_taken_out_either() {
+    let mount = MountKind::AdditionalVolumes;
+    let mut seen = seen(&wired(mount));
+    seen.consent = crate::operator::tenant::observe::Consent::Missing { from: "keys".into() };
+    let before = status(TenantPhase::Verified, mount);
+    assert_eq!(summary(plan(&seen, SECRET, &before, true)), "Orphaned NotAllowed");
 }

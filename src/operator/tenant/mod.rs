@@ -198,7 +198,10 @@ async fn pass(
     let wanted = around.wanted;
     let kept = before.and_then(|before| before.injected.clone());
     if let Err(rule) = plan::is_possible(tenant.enclave.as_str()) {
-        return (None, Reached::new(TenantPhase::Blocked, rule, kept));
+        return (
+            before.and_then(|before| before.uid.clone()),
+            Reached::new(TenantPhase::Blocked, rule, kept),
+        );
     }
     if around.cluster.metadata.deletion_timestamp.is_some() && kept.is_none() {
         return (None, Reached::new(TenantPhase::Pending, Rule::ClusterDeleting, None));
@@ -221,7 +224,8 @@ async fn pass(
     let step = plan::plan(&seen, &wish, terms, before, serving, context.now());
     let snippet = missing(&seen, &wish);
     // what was injected stays on record when the next step does not succeed
-    let reached = take(context, around, tenant, seen, step).await;
+    let refused_before = before.is_some_and(|before| before.reason == "ApiRefused");
+    let reached = take(context, around, tenant, seen, step, refused_before).await;
     let tells = matches!(reached.rule, Rule::RenderPending | Rule::ManagedElsewhere { .. });
     (uid, Reached { injected: reached.injected.or(kept), snippet: snippet.filter(|_| tells), ..reached })
 }
@@ -280,14 +284,24 @@ async fn leave(
             })
         }
         leave::Step::Restart(pods, injected) => {
-            let reached = restart(context, around.cluster, tenant, pods, injected).await;
+            let refused_before = before.reason == "ApiRefused";
+            let reached = restart(context, around.cluster, tenant, pods, injected, refused_before).await;
             Some(Reached { phase: TenantPhase::Unwiring, ..reached })
         }
     }
 }
 
 /// Takes `step`. No record in the answer means that the former one stands.
-async fn take(context: &Context, around: &Around<'_>, tenant: &Tenant, seen: Seen, step: Step) -> Reached {
+///
+/// What was refused last time is not announced again.
+async fn take(
+    context: &Context,
+    around: &Around<'_>,
+    tenant: &Tenant,
+    seen: Seen,
+    step: Step,
+    refused_before: bool,
+) -> Reached {
     let Around { cluster, wanted, ring, .. } = *around;
     // the Secret comes first and is repaired in every phase: a pod without it cannot start
     let needs_secret = !matches!(step, Step::Hold(TenantPhase::Pending | TenantPhase::Conflict, ..));
@@ -308,7 +322,7 @@ async fn take(context: &Context, around: &Around<'_>, tenant: &Tenant, seen: See
         Step::ProveAndPatch(fields, injected) => match proved(context, wanted, tenant).await {
             Err(rule) => Reached::new(TenantPhase::Prepared, rule, None),
             Ok(()) => {
-                if !seen.pods.is_empty() {
+                if !seen.pods.is_empty() && !refused_before {
                     // the MinIO Operator may roll the pods as soon as it sees the mount, before they are deleted together
                     announce(context, cluster, tenant, "its key service is set now, which restarts its pods")
                         .await;
@@ -318,7 +332,7 @@ async fn take(context: &Context, around: &Around<'_>, tenant: &Tenant, seen: See
         },
         Step::ProveAndRestart(pods, injected) => match proved(context, wanted, tenant).await {
             Err(rule) => Reached::new(TenantPhase::Patched, rule, Some(injected)),
-            Ok(()) => restart(context, cluster, tenant, pods, injected).await,
+            Ok(()) => restart(context, cluster, tenant, pods, injected, refused_before).await,
         },
         Step::Verify(pods, injected) => verify(&seen, &pods, injected).await,
     }
@@ -378,10 +392,16 @@ async fn write(
             Reached::new(TenantPhase::Prepared, Rule::TenantChanged, None)
         }
         Err(error) => {
+            let phase = if is_refusal(&error) { TenantPhase::Blocked } else { TenantPhase::Prepared };
             let rule = Rule::ApiRefused { step: "patch the Tenant".into(), problem: error.to_string() };
-            Reached::new(TenantPhase::Prepared, rule, None)
+            Reached::new(phase, rule, None)
         }
     }
+}
+
+/// The API server understood and said no: time alone will not help.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && ![409, 429].contains(&status.code))
 }
 
 /// Tells about an outage before it happens, so that whoever sees it finds its reason.
@@ -400,8 +420,11 @@ async fn restart(
     tenant: &Tenant,
     pods: Vec<PodId>,
     injected: Injected,
+    refused_before: bool,
 ) -> Reached {
-    announce(context, cluster, tenant, "its pods are deleted together now").await;
+    if !refused_before {
+        announce(context, cluster, tenant, "its pods are deleted together now").await;
+    }
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &tenant.namespace);
     let deletions = pods.iter().map(|PodId { name, uid }| {
         let only_this = Preconditions { uid: Some(uid.clone()), resource_version: None };
@@ -415,9 +438,10 @@ async fn restart(
             // gone, or another pod of that name already
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
             Err(error) => {
+                let phase = if is_refusal(&error) { TenantPhase::Blocked } else { TenantPhase::Patched };
                 let rule =
                     Rule::ApiRefused { step: "delete the tenant's pods".into(), problem: error.to_string() };
-                return Reached::new(TenantPhase::Patched, rule, Some(injected));
+                return Reached::new(phase, rule, Some(injected));
             }
         }
     }
@@ -467,6 +491,8 @@ fn status(
     Reached { phase, rule, injected, snippet }: Reached,
     now: jiff::Timestamp,
 ) -> TenantStatus {
+    // whose record it is must not be forgotten before the record is
+    let uid = uid.or_else(|| before.filter(|_| injected.is_some()).and_then(|before| before.uid.clone()));
     let since =
         before.filter(|before| before.phase == phase).map_or(Time(now), |before| before.since.clone());
     TenantStatus {

@@ -112,6 +112,27 @@ pub(crate) enum Removal {
     Write { fields: Map<String, Value>, keeps_slot: bool },
 }
 
+/// A variable of a key service that would be left when `fields` are written: somebody changed it, and MinIO does not start
+/// with some of them only.
+pub(crate) fn left_over(
+    tenant: &Value,
+    fields: &Map<String, Value>,
+    config_env: Option<&str>,
+) -> Option<Rule> {
+    const ANY: &str = "MINIO_KMS_KES_";
+    let env = fields.get("env").unwrap_or(&tenant["spec"]["env"]);
+    let names = env.as_array().into_iter().flatten().filter_map(|entry| entry["name"].as_str());
+    let found =
+        names.into_iter().find(|name| name.starts_with(ANY)).map(|name| (name.to_owned(), "spec.env"));
+    let in_config = || {
+        let mut lines = config_env?.lines().filter_map(|line| line.trim().strip_prefix("export "));
+        let name = lines.find(|line| line.starts_with(ANY))?.split('=').next()?;
+        Some((name.to_owned(), "config.env of its configuration Secret"))
+    };
+    let (variable, place) = found.or_else(in_config)?;
+    Some(Rule::ForeignKms { variable, place })
+}
+
 /// Computes the removal of what was `injected` into `tenant`. Only what has our name and our value goes.
 pub(crate) fn removal(tenant: &Value, secret: &str, injected: &Injected) -> Removal {
     let spec = &tenant["spec"];

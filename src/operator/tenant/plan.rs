@@ -115,7 +115,7 @@ fn decide(
     let injected = match change.map_err(|rule| (Conflict, rule))? {
         Change::Write(fields, injected) => {
             // taken back: what encrypts goes on as it is, since MinIO could not read without it
-            consent.map_err(|rule| (TenantPhase::Blocked, rule))?;
+            consent.clone().map_err(|rule| (TenantPhase::Blocked, rule))?;
             serving.map_err(|why| (Pending, Rule::KeyServiceNotReady { why }))?;
             if terms.mode == Mode::Render {
                 return Ok(Step::ProveAndTell(Rule::RenderPending, fields));
@@ -156,6 +156,9 @@ fn decide(
         if let Err(rule) = some_but_not_all_down(stale.iter().copied()) {
             return hold(TenantPhase::Blocked, rule);
         }
+        if let Err(rule) = consent {
+            return hold(TenantPhase::Blocked, rule);
+        }
         if let Err(why) = serving.clone() {
             return hold(Patched, Rule::KeyServiceNotReady { why });
         }
@@ -174,7 +177,7 @@ fn decide(
     Ok(Step::Verify(seen.pods.clone(), injected))
 }
 
-fn consent(seen: &Seen, tenant: &kube::api::DynamicObject) -> Result<(), Rule> {
+pub(crate) fn consent(seen: &Seen, tenant: &kube::api::DynamicObject) -> Result<(), Rule> {
     match &seen.consent {
         Consent::Given => Ok(()),
         Consent::Missing { from } => {

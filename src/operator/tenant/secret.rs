@@ -43,6 +43,17 @@ pub(crate) async fn project(
         if !is_ours(live, wanted) {
             return Err((TenantPhase::Conflict, Rule::SecretTaken { secret: live.name_any() }));
         }
+        if bytes(live, PRIVATE_KEY).ok() != bytes(&copy, PRIVATE_KEY).ok() {
+            let original = purpose_of(tenant).secret(&wanted.name);
+            let why = format!(
+                "Secret {}/{} in the tenant's namespace has another key than Secret {original}, which was lost and made anew. \
+                 MinIO is known by the former: put the former's tls.crt and tls.key into {original}, or delete the former if \
+                 MinIO was never started with it",
+                tenant.namespace,
+                live.name_any()
+            );
+            return Err((TenantPhase::Blocked, Rule::CertificateLost { why }));
+        }
         if live.data == copy.data && live.metadata.owner_references == copy.metadata.owner_references {
             return Ok(());
         }
