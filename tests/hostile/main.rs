@@ -3,6 +3,7 @@
 //!
 //! `KES_HOSTILE=10` makes every attack ten times as large.
 
+#![recursion_limit = "256"]
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod crowd;
