@@ -81,7 +81,8 @@ pub(super) async fn create(setup: &Setup, plan: Plan) -> Result<Summary, Error> 
     Directory::create(&setup.dir, &manifest, async |staging: &Path| {
         let owner = Owner { cluster: cluster_id.clone(), member: member_id };
         let consensus = Consensus::create(staging, &owner, Arc::new(Nobody)).await?;
-        let written = write_first(&consensus, changes).await;
+        // boxed: callers nest this deep already
+        let written = Box::pin(write_first(&consensus, changes)).await;
         // also when that failed: a member that is left running holds the files of a directory that is about to go
         consensus.close().await;
         written

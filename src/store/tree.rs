@@ -188,6 +188,10 @@ fn check(path: &Path) -> Result<(), StoreError> {
         }
         Err(error) => return Err(error),
     };
+    // it may have been renamed into place by a process that could not make sure that it stays there: it has to, before
+    // the engine deletes what only an older one names
+    let folder = fs::File::open(path).and_then(|folder| folder.sync_all());
+    folder.map_err(|source| StoreError::Io { step: "sync", path: path.into(), source })?;
     let Some((version, checksum)) = parse_current(&current) else {
         return Err(damaged(CURRENT, "it does not name a version"));
     };
