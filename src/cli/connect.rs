@@ -15,10 +15,12 @@ use crate::{
 const DEFAULT_SERVER: &str = "https://127.0.0.1:7373";
 const SERVER: &[&str] = &["MINIO_KES_SERVER", "KES_SERVER", "MINIO_KMS_KES_ENDPOINT"];
 const API_KEY: &[&str] = &["MINIO_KES_API_KEY", "KES_API_KEY", "MINIO_KMS_KES_API_KEY"];
-const CERTIFICATE: &[&str] = &["MINIO_KES_CERT_FILE", "KES_CLIENT_CERT", "MINIO_KES_CLIENT_CERT"];
-const KEY: &[&str] = &["MINIO_KES_KEY_FILE", "KES_CLIENT_KEY", "MINIO_KES_CLIENT_KEY"];
-const CA: &[&str] = &["KES_CA"];
-const ENCLAVE: &[&str] = &["KES_ENCLAVE"];
+const CERTIFICATE: &[&str] =
+    &["MINIO_KES_CERT_FILE", "KES_CLIENT_CERT", "MINIO_KES_CLIENT_CERT", "MINIO_KMS_KES_CERT_FILE"];
+const KEY: &[&str] =
+    &["MINIO_KES_KEY_FILE", "KES_CLIENT_KEY", "MINIO_KES_CLIENT_KEY", "MINIO_KMS_KES_KEY_FILE"];
+const CA: &[&str] = &["KES_CA", "MINIO_KMS_KES_CAPATH"];
+const ENCLAVE: &[&str] = &["KES_ENCLAVE", "MINIO_KMS_KES_ENCLAVE"];
 
 /// The longest that a command waits for a server.
 const PATIENCE: Duration = Duration::from_secs(30);

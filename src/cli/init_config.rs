@@ -129,7 +129,10 @@ type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 /// Parses and checks the text of an `init.yml`.
 pub(super) fn parse(text: &str, environment: Environment<'_>) -> Result<InitConfig, Failure> {
     let file: File = serde_saphyr::from_str(text).map_err(|error| {
-        invalid(first_line(&error.to_string()), "Correct the line that is named; the README has an example.")
+        invalid(
+            first_line(&error.to_string()),
+            "Correct the line that is named; 'kes init --help' has an example.",
+        )
     })?;
     let File { version, address: listen, system, tls, unseal, enclave } = file;
     if version != VERSION {

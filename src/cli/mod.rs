@@ -147,11 +147,7 @@ pub fn main() -> ExitCode {
     });
     let (Kes { version: _, auto_completion, verb }, as_json) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => {
-            // a closed pipe is the reader's decision
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
-        }
+        Err(error) => return misused(&error),
     };
     let result = match verb {
         Some(verb) => run(verb),
@@ -169,12 +165,22 @@ fn plugin() -> ExitCode {
     });
     match parsed {
         Ok((plugin, as_json)) => finish(plugin.run(), as_json),
-        Err(error) => {
-            // a closed pipe is the reader's decision
-            let _ = error.print();
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
-        }
+        Err(error) => misused(&error),
     }
+}
+
+/// What clap says of wrong usage, and of `--help` and `--version`, which it takes for errors too.
+fn misused(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+        let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let next = lines.next_back().unwrap_or("See 'kes --help'.");
+        return finish(Err(Failure::usage(what, next)), true);
+    }
+    // a closed pipe is the reader's decision
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
 }
 
 fn finish(result: Result<String, Failure>, as_json: bool) -> ExitCode {

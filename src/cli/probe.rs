@@ -36,6 +36,7 @@ pub fn server_config(text: &str) -> Result<Value, String> {
         audit_file,
         generation,
         layout,
+        cached_keys,
     } = resolved;
     Ok(json!({
         "version": "v1",
@@ -47,6 +48,7 @@ pub fn server_config(text: &str) -> Result<Value, String> {
         "unseal": unseal,
         "log": { "audit": if audit { "on" } else { "off" }, "audit_file": audit_file },
         "compatibility": generation,
+        "cache": { "keys": cached_keys },
         "ciphertext": match layout {
             Layout::Raw => "raw",
             Layout::MessagePack => "message-pack",

@@ -144,6 +144,7 @@ impl Server {
             audit_file,
             generation,
             layout,
+            cached_keys,
         } = server_config::resolve(flags, file, kept)?;
         let (seal, ..) = unseal.provider()?;
         let previous_seal = match &unseal.previous {
@@ -156,6 +157,7 @@ impl Server {
             previous_seal,
             await_bootstrap,
             layout,
+            cached_keys,
             clock: Arc::new(System),
             random: Arc::new(System),
         })

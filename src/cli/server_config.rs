@@ -17,7 +17,11 @@ use super::{
 use crate::{
     api::{API_PORT, Identity, message::Generation},
     crypto::Layout,
+    service::CACHED_KEYS,
 };
+
+/// Fewer would be read from disk all the time; more would be more memory than anybody meant.
+const CACHE_BOUNDS: std::ops::RangeInclusive<usize> = 100..=50_000_000;
 
 /// `config.yml`.
 #[derive(Debug, Default, Deserialize)]
@@ -33,6 +37,15 @@ pub(super) struct ServerConfig {
     log: Log,
     compatibility: Option<Generation>,
     ciphertext: Option<Ciphertext>,
+    cache: CacheSize,
+}
+
+/// What is kept in memory.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct CacheSize {
+    /// Expanded keys, of about 600 bytes each.
+    keys: Option<usize>,
 }
 
 /// How new ciphertexts are written; all are read.
@@ -108,6 +121,8 @@ pub(super) struct Resolved {
     /// Whose shapes are written where clients contradict each other.
     pub(super) generation: Generation,
     pub(super) layout: Layout,
+    /// Expanded keys that are kept in memory.
+    pub(super) cached_keys: usize,
 }
 
 /// Parses the text of a `config.yml`.
@@ -136,6 +151,7 @@ pub(super) fn resolve(flags: Flags, file: Option<ServerConfig>, kept: Settings) 
         log,
         compatibility,
         ciphertext,
+        cache,
     } = file.unwrap_or_default();
     let environment = |text: &str| expand(text, &|name| std::env::var_os(name));
     let listen = listen.map_or_else(|| environment(&kept.address), |text| environment(&text));
@@ -191,6 +207,14 @@ pub(super) fn resolve(flags: Flags, file: Option<ServerConfig>, kept: Settings) 
         Some(Ciphertext::Raw) => Layout::Raw,
         Some(Ciphertext::MessagePack) => Layout::MessagePack,
     };
+    let cached_keys = cache.keys.unwrap_or(CACHED_KEYS);
+    if !CACHE_BOUNDS.contains(&cached_keys) {
+        let (least, most) = (CACHE_BOUNDS.start(), CACHE_BOUNDS.end());
+        return Err(invalid(
+            format!("'cache.keys' is {cached_keys}"),
+            format!("Keep between {least} and {most} keys in memory, of about 600 bytes each."),
+        ));
+    }
     Ok(Resolved {
         address,
         health,
@@ -202,6 +226,7 @@ pub(super) fn resolve(flags: Flags, file: Option<ServerConfig>, kept: Settings) 
         audit_file,
         generation,
         layout,
+        cached_keys,
     })
 }
 
@@ -293,6 +318,15 @@ unseal:
     }
 
     #[test]
+    fn the_size_of_the_cache_is_a_setting() {
+        for (cache, want) in [("", CACHED_KEYS), ("cache: {keys: 2000000}", 2_000_000)] {
+            let text = format!("tls: {{key: k, cert: c}}\n{cache}");
+            let resolved = resolve(Flags::default(), Some(parse(&text).unwrap()), Settings::default());
+            assert_eq!(resolved.unwrap_or_else(|f| panic!("{f}")).cached_keys, want);
+        }
+    }
+
+    #[test]
     fn every_mistake_is_named() {
         for (text, expected) in [
             ("compatibility: v1", "unknown variant"),
@@ -309,6 +343,7 @@ unseal:
             ("", "no key for TLS"),
             ("tls: {key: k}", "no cert for TLS"),
             (&*format!("{tls}\naddress: x"), "'x' is no address"),
+            (&*format!("{tls}\ncache: {{keys: 0}}"), "'cache.keys' is 0"),
             (&*format!("{tls}\nbootstrap: await"), "'bootstrap: await' needs 'system.admin.identity'"),
         ] {
             let failure = resolve(Flags::default(), Some(parse(text).unwrap()), Settings::default()).err();

@@ -23,7 +23,7 @@ use crate::{
     crypto::{Layout, MemoryLock, seal::Throwaway},
     pki::{ApiKey, SelfSigned, Usage, self_signed},
     service::{
-        Service, Setup,
+        CACHED_KEYS, Service, Setup,
         bootstrap::{self, EnclavePlan, Plan},
     },
     world::System,
@@ -101,6 +101,7 @@ async fn open(dir: &Path, admin: &ApiKey, system_admin: &ApiKey) -> Result<Servi
         previous_seal: None,
         await_bootstrap: None,
         layout: Layout::default(),
+        cached_keys: CACHED_KEYS,
         clock: Arc::new(System),
         random: Arc::new(System),
     };

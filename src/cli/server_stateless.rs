@@ -34,7 +34,7 @@ use crate::{
     authz::{Action, Authorized, Role, authorize},
     crypto::{Layout, MemoryLock, SecretKey},
     service::{
-        self, Service, Setup,
+        self, CACHED_KEYS, Service, Setup,
         bootstrap::{self, EnclavePlan, Plan},
     },
     store::Directory,
@@ -166,6 +166,7 @@ async fn open(directory: &Path, unseal: Option<Unseal>) -> Result<Service, Failu
         previous_seal: None,
         await_bootstrap: None,
         layout: Layout::default(),
+        cached_keys: CACHED_KEYS,
         clock: Arc::new(System),
         random: Arc::new(System),
     };

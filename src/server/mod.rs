@@ -44,7 +44,7 @@ use self::admission::{Crowd, Door, Limits};
 use crate::{
     api::{EnclaveName, message::Generation},
     audit::{AuditLog, Feed},
-    service::Service,
+    service::{Service, damaged_records_met},
     telemetry::Metrics,
     world::System,
 };
@@ -157,6 +157,9 @@ impl Server {
         let dropped = audit.clone();
         metrics.counter("kes_audit_dropped_total", "Audit records that were lost.", move || {
             dropped.dropped() as f64
+        });
+        metrics.counter("kes_damaged_records_total", "Times that a record did not open.", || {
+            damaged_records_met() as f64
         });
         let errors = Arc::new(Feed::default());
         let feeds = [Arc::clone(audit.feed()), Arc::clone(&errors)];

@@ -58,6 +58,7 @@ pub async fn init(dir: &Path, seal: Arc<dyn SealProvider>, plan: Plan) -> Result
         previous_seal: None,
         await_bootstrap: None,
         layout: crate::crypto::Layout::default(),
+        cached_keys: super::CACHED_KEYS,
         clock: Arc::new(System),
         random: Arc::new(System),
     };

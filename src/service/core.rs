@@ -21,9 +21,6 @@ use crate::{
     world::{Clock, Random},
 };
 
-/// Expanded keys that are kept in memory; the least useful make room.
-const CACHED_KEYS: usize = 100_000;
-
 /// Name of the root key's record.
 pub(super) const ROOT: &str = "root";
 /// Name of the cluster's record.
@@ -157,7 +154,7 @@ impl Core {
             directory,
             consensus,
             view,
-            keys: Cache::new(CACHED_KEYS),
+            keys: Cache::new(setup.cached_keys),
             root,
             rotation: Arc::default(),
             background: OnceLock::new(),

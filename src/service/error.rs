@@ -1,5 +1,7 @@
 //! Why a request is refused, and what a client is told: the one place that renders to the API's errors.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use crate::{
     api::{ApiError, Fault},
     authz::PolicyError,
@@ -99,8 +101,18 @@ impl Error {
     }
 }
 
+/// Answers that told of a damaged record since the start of the process.
+static DAMAGED: AtomicU64 = AtomicU64::new(0);
+
+/// How often a damaged record was met since the start of the process.
+#[must_use]
+pub fn damaged_records_met() -> u64 {
+    DAMAGED.load(Relaxed)
+}
+
 /// The id tells whether two answers are about the same record.
 fn damaged(record: &str, why: &str) -> ApiError {
+    DAMAGED.fetch_add(1, Relaxed);
     let id = fingerprint(record);
     ApiError::new(Fault::Internal, format!("record is damaged (id {id})"))
         .because(format_args!("{record}: {why}"))

@@ -27,7 +27,10 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 
 use self::core::Core;
-pub use self::{error::Error, listing::Pages};
+pub use self::{
+    error::{Error, damaged_records_met},
+    listing::Pages,
+};
 pub use crate::crypto::{Algorithm, SecretKey, UnknownAlgorithm};
 use crate::{
     api::{ApiError, EnclaveName, Identity, message},
@@ -48,6 +51,9 @@ pub enum State {
     Ready,
 }
 
+/// Expanded keys that are kept in memory unless somebody decides otherwise.
+pub const CACHED_KEYS: usize = 100_000;
+
 /// What the service is made of; decided by whoever starts it.
 pub struct Setup {
     /// The data directory.
@@ -61,6 +67,8 @@ pub struct Setup {
     pub await_bootstrap: Option<Identity>,
     /// How new ciphertexts are written.
     pub layout: Layout,
+    /// Expanded keys that are kept in memory, of about 600 bytes each; the least useful make room.
+    pub cached_keys: usize,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Gives randomness.

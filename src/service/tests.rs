@@ -36,6 +36,7 @@ impl World {
             previous_seal: None,
             await_bootstrap: None,
             layout: Layout::Raw,
+            cached_keys: CACHED_KEYS,
             clock: Arc::new(System),
             random: Arc::new(System),
         }
@@ -296,6 +297,7 @@ async fn a_damaged_record_is_refused_with_an_id_and_hides_nothing_else_also_afte
     core.consensus.propose(Change::Put { key: enclave, value: vec![1; 60] }).await.unwrap();
     drop(core);
     let damaged = |error: &ApiError| error.status() == 500 && error.message().contains("(id ");
+    let counted = damaged_records_met();
     for _ in 0..2 {
         describe(&service, "good").unwrap();
         assert!(damaged(&describe(&service, "bad").unwrap_err()));
@@ -308,6 +310,7 @@ async fn a_damaged_record_is_refused_with_an_id_and_hides_nothing_else_also_afte
         drop(service);
         service = world.open().await;
     }
+    assert!(damaged_records_met() >= counted + 8, "each is counted");
     // writing it anew heals it
     assign(service.clone(), "app-2", "app").await;
     assert!(may!(service, "app-2", "default", action::GenerateKey, "/v1/key/generate/k").is_ok());
@@ -387,5 +390,30 @@ async fn the_unseal_key_is_changed_at_a_start_that_knows_both_and_the_old_one_op
     assert!(refused.to_string().contains("not authentic"), "{refused}");
     let service = Service::open(world.setup("new")).await.unwrap();
     assert_eq!(create(&service, "default", "k").await, Err(ApiError::KEY_EXISTS));
+    service.close().await;
+}
+
+#[tokio::test]
+async fn a_full_cache_gives_up_keys_which_are_wiped_and_read_again_when_they_are_asked_for() {
+    let world = World::new();
+    world.init().await;
+    let service = Service::open(Setup { cached_keys: 4, ..world.setup("unseal") }).await.unwrap();
+    let core = service.core().unwrap();
+    let mut kept = Vec::new();
+    for n in 0..64 {
+        let name = format!("k{n}");
+        create(&service, "default", &name).await.unwrap();
+        describe(&service, &name).unwrap();
+        let place =
+            (core.view.get(&EnclaveName::default_enclave()).unwrap().id, name.parse::<KeyName>().unwrap());
+        kept.extend(core.keys.get(&place).as_ref().map(Arc::downgrade));
+    }
+    assert!(core.keys.len() < 16, "{} of 64 are kept", core.keys.len());
+    let alive = kept.iter().filter(|key| key.strong_count() > 0).count();
+    assert!(alive <= core.keys.len(), "what made room is dropped, and dropping a key wipes it");
+    for n in 0..64 {
+        describe(&service, &format!("k{n}")).unwrap();
+    }
+    drop(core);
     service.close().await;
 }

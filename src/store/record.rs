@@ -47,7 +47,7 @@ impl fmt::Display for EnclaveId {
 #[serde(into = "u8", try_from = "u8")]
 #[repr(u8)]
 pub enum Kind {
-    /// The root key under the seal; one per cluster.
+    /// The root key under the seal; one per version of it.
     Root = 1,
     /// The system admin and the date of birth; one per cluster.
     Cluster = 2,

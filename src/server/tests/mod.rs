@@ -31,7 +31,7 @@ use crate::{
     audit::{AuditLog, Sink},
     crypto::{Layout, seal},
     service::{
-        Service, Setup,
+        CACHED_KEYS, Service, Setup,
         bootstrap::{self, EnclavePlan, Plan},
     },
     world::{Random, System},
@@ -62,8 +62,16 @@ async fn service_with(random: Arc<dyn Random>) -> (Service, tempfile::TempDir) {
     };
     bootstrap::init(&dir, seal.clone(), plan).await.unwrap();
     let clock = Arc::new(System);
-    let setup =
-        Setup { dir, seal, previous_seal: None, await_bootstrap: None, layout: Layout::Raw, clock, random };
+    let setup = Setup {
+        dir,
+        seal,
+        previous_seal: None,
+        await_bootstrap: None,
+        layout: Layout::Raw,
+        cached_keys: CACHED_KEYS,
+        clock,
+        random,
+    };
     (Service::open(setup).await.unwrap(), directory)
 }
 

@@ -12,7 +12,7 @@ use crate::{
     pki::{ClientIdentity, SelfSigned, Usage, self_signed, self_signed_client},
     server::{Options, Server, metrics},
     service::{
-        Service, Setup,
+        CACHED_KEYS, Service, Setup,
         bootstrap::{self, EnclavePlan, Plan},
     },
     world::System,
@@ -68,6 +68,7 @@ impl Wire {
             previous_seal: None,
             await_bootstrap: None,
             layout: Layout::Raw,
+            cached_keys: CACHED_KEYS,
             clock,
             random,
         };
