@@ -173,10 +173,10 @@ fn plugin() -> ExitCode {
 fn misused(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
         let text = error.render().to_string();
-        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-        let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let next = lines.next_back().unwrap_or("See 'kes --help'.");
-        return finish(Err(Failure::usage(what, next)), true);
+        let what: Vec<_> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
+        return finish(Err(Failure::usage(what.join(" ").trim_start_matches("error: "), next)), true);
     }
     // a closed pipe is the reader's decision
     let _ = error.print();
