@@ -1,6 +1,6 @@
 //! The one place where an error becomes text on the terminal: what, why, and what next.
 
-use std::{fmt, path::Path, process::ExitCode};
+use std::{fmt, fmt::Write as _, path::Path, process::ExitCode};
 
 use crate::{api, client, consensus, crypto, operator, pki, server, service, store};
 
@@ -86,9 +86,25 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Error: {}", self.what)?;
+        writeln!(f, "Error: {}", Plain(&self.what))?;
         if !self.next.is_empty() {
-            writeln!(f, "       {}", sentence(&self.next))?;
+            writeln!(f, "       {}", Plain(&sentence(&self.next)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Text of which parts come from files and servers: what would move the cursor or begin a line is shown and not done.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for letter in self.0.chars() {
+            if letter.is_control() {
+                write!(f, "{}", letter.escape_default())?;
+            } else {
+                f.write_char(letter)?;
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::failure::Failure;
+use super::{failure::Failure, init_config::first_line};
 
 /// One document.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) fn clusters(files: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
         let text = read(file)?;
         let documents: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|error| {
             Failure::new(
-                format!("failed to read '{}' as YAML: {error}", file.display()),
+                format!("failed to read '{}' as YAML: {}", file.display(), first_line(&error.to_string())),
                 "Correct the line that is named.",
             )
         })?;

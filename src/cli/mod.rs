@@ -239,3 +239,38 @@ fn no_runtime(error: std::io::Error) -> Failure {
         "Free memory, threads or file descriptors and try again.",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command that is not hidden, with its parents.
+    fn commands(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            let path = format!("{path} {}", verb.get_name());
+            commands(verb, &path, found);
+            found.push(path);
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_session_that_shows_its_help() {
+        let sessions = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/local");
+        let sessions: String = std::fs::read_dir(sessions)
+            .unwrap()
+            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+            .collect();
+        let mut found = Vec::new();
+        commands(&Kes::command(), "kes", &mut found);
+        // verbs that it shares with `kes` have their sessions there
+        let plugin = kubectl::KubectlKes::command();
+        for verb in ["status", "tenants", "logs", "pause", "resume"] {
+            assert!(plugin.find_subcommand(verb).is_some(), "{verb}");
+            found.push(format!("./kubectl-kes {verb}"));
+        }
+        let missing: Vec<_> =
+            found.iter().filter(|command| !sessions.contains(&format!("$ {command} --help"))).collect();
+        assert!(missing.is_empty(), "no session shows the help of {missing:?}");
+        assert!(found.len() > 40, "{} commands", found.len());
+    }
+}
