@@ -325,6 +325,9 @@ mod tests {
             ("a[^b]c", "a/c", true),
             ("a[/]c", "a/c", true),
             ("[z-a]", "m", false),
+            // an earlier run is final once what follows it fits, also where a class could have met the slash later
+            ("a*[^b]*", "axx/c", false),
+            ("a*[^b]c", "axx/c", true),
             ("[*]", "*", true),
             ("[*]", "a", false),
             ("[[]*]", "[abc]", true),

@@ -40,6 +40,14 @@ pub(super) fn matches(pattern: &str, path: &str) -> Option<bool> {
     reachable.last().copied()
 }
 
+/// Whether `pattern` has a class that takes a slash. Go gives each `*` but the last the shortest run with which what follows
+/// it fits, and never comes back to it; that finds every match as long as slashes can only meet slashes. Where a class takes
+/// one, Go finds fewer than this table.
+pub(super) fn meets_slash(pattern: &str) -> bool {
+    let elements = parse(&mut pattern.chars().collect::<Vec<_>>().into_iter().peekable()).unwrap_or_default();
+    elements.iter().any(|element| matches!(element, Element::Class { .. }) && element.takes('/'))
+}
+
 impl Element {
     fn takes(&self, c: char) -> bool {
         match self {

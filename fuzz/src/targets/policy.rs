@@ -39,6 +39,16 @@ pub(super) fn run(data: &[u8]) {
         return;
     };
     let compiled = compiled.expect("well-formed patterns are accepted");
+    if policy.matching == Matching::Glob
+        && policy.allow.iter().chain(&policy.deny).any(|p| glob::meets_slash(p))
+    {
+        for (pattern, may) in policy.allow.iter().zip(allow).chain(policy.deny.iter().zip(deny)) {
+            let alone = message::Policy { allow: vec![pattern.clone()], ..message::Policy::default() };
+            let alone = Policy::compile(&alone).expect("well-formed patterns are accepted");
+            assert!(may || alone.decide(path) == Decision::Deny(None), "{pattern:?} on {path:?}");
+        }
+        return;
+    }
     let want = match (deny.iter().position(|hit| *hit), allow.iter().position(|hit| *hit)) {
         (Some(index), _) => Decision::Deny(Some(index)),
         (None, Some(index)) => Decision::Allow(index),
