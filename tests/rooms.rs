@@ -1,6 +1,6 @@
 //! The arrows between rooms: what `docs/design/rooms.md` does not allow, no file may use.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by ending")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,7 +1,5 @@
 //! Every claim of SECURITY.md is held by a test that exists.
 
-#![allow(clippy::unwrap_used)]
-
 use std::{collections::BTreeSet, fs};
 
 /// `file::name` of everything between back-ticks that looks like it.
