@@ -19,7 +19,7 @@ use super::{
     keyring::{self, Keyring},
     observe::Seen,
     purpose::Purpose,
-    validate::Wanted,
+    wanted::Wanted,
 };
 use crate::{
     crd::DeletionPolicy,

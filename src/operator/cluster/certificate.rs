@@ -15,7 +15,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::me
 use super::{
     keyring::{self, AUTHORITY, CERTIFICATE, PRIVATE_KEY},
     purpose::Purpose,
-    validate::{Tls, Wanted},
+    wanted::{Tls, Wanted},
 };
 use crate::{
     crd::CertificateStatus,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     keyring::{self, Keyring},
     purpose::Purpose,
-    validate::{Enclave, Grant, Standing, Tenant, Wanted},
+    wanted::{Enclave, Grant, Standing, Tenant, Wanted},
 };
 use crate::{
     api::{

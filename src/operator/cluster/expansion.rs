@@ -18,7 +18,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{apply, observe::Seen, validate::Wanted};
+use super::{apply, observe::Seen, wanted::Wanted};
 use crate::{
     crd,
     operator::{names, rule::Rule},

@@ -9,7 +9,7 @@ use super::{
     build,
     keyring::{self, AUTHORITY, CERTIFICATE, Keyring, PRIVATE_KEY, UNSEAL_KEY},
     purpose::Purpose,
-    validate::{Tls, Wanted},
+    wanted::{Tls, Wanted},
 };
 use crate::{
     operator::names,

@@ -16,6 +16,7 @@ mod record;
 pub(crate) mod report;
 mod select;
 pub(crate) mod validate;
+pub(crate) mod wanted;
 
 pub(crate) use apply::stamped;
 
@@ -33,7 +34,7 @@ use self::{
     purpose::Purpose,
     record::Record,
     report::{News, Outcome},
-    validate::Wanted,
+    wanted::Wanted,
 };
 use super::{Context, metrics::PassResult, requests::Requests, rule::Rule, tenant};
 use crate::{

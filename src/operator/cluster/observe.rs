@@ -16,7 +16,7 @@ use super::{
     expansion,
     keyring::{self, AUTHORITY},
     purpose::Purpose,
-    validate::Wanted,
+    wanted::Wanted,
 };
 use crate::{
     api::API_PORT,

@@ -18,7 +18,7 @@ use super::{
     keyring::{self, Keyring},
     observe::{Member, Seen, pod_name},
     purpose::Purpose,
-    validate::{Tls, Wanted},
+    wanted::{Tls, Wanted},
 };
 use crate::{
     crd::{BootstrapPhase, KesClusterStatus},

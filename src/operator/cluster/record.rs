@@ -10,7 +10,7 @@ use kube::{
 use super::{
     finalizer,
     keyring::{self, Keyring},
-    validate::Wanted,
+    wanted::Wanted,
 };
 use crate::{
     crd::{Bootstrap, BootstrapPhase, IssuedSecret, KesCluster, KesClusterStatus},

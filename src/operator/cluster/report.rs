@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::EventType;
 
-use super::{conditions, contents::Contents, observe::Seen, plan::is_ready, validate::Wanted};
+use super::{conditions, contents::Contents, observe::Seen, plan::is_ready, wanted::Wanted};
 use crate::{
     crd::{CertificateStatus, KesClusterStatus, TenantPhase, TenantStatus},
     operator::{

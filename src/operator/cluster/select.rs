@@ -1,7 +1,10 @@
 //! select: settles which tenants a pass is about: those that the spec names, those that it selects by their labels, and
 //! those that were wired before and that neither asks for any more. Pure.
 
-use super::validate::{Selection, Standing, Tenant, Wanted, is_label};
+use super::{
+    validate::is_label,
+    wanted::{Selection, Standing, Tenant, Wanted},
+};
 use crate::{
     api::{EnclaveName, KeyName},
     crd::{Mode, Mount, MountKind, RestartPolicy, TenantStatus},

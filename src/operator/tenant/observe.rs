@@ -13,7 +13,7 @@ use kube::{
 
 use crate::operator::{
     Context,
-    cluster::{keyring, validate::Selection},
+    cluster::{keyring, wanted::Selection},
     names,
     requests::TenantRef,
 };

@@ -20,7 +20,7 @@ use crate::{
         Context,
         cluster::{
             keyring::{AUTHORITY, CERTIFICATE, Keyring, PRIVATE_KEY, bytes},
-            validate::{Tenant, Wanted},
+            wanted::{Tenant, Wanted},
         },
         names,
     },

@@ -48,7 +48,7 @@ fn what_several_members_and_other_operators_need_is_as_recorded() {
     wanted.monitoring.labels = [("release".to_owned(), "prometheus".to_owned())].into();
     wanted.network.from =
         serde_saphyr::from_str("[{namespaceSelector: {matchLabels: {team: apps}}}]").unwrap();
-    wanted.tls = super::super::validate::Tls::Issuer {
+    wanted.tls = super::super::wanted::Tls::Issuer {
         issuer: serde_saphyr::from_str("{name: company, kind: ClusterIssuer}").unwrap(),
         secret: "vault-issued-tls".into(),
     };

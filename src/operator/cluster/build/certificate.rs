@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::{
     material,
-    validate::{Tls, Wanted},
+    wanted::{Tls, Wanted},
 };
 use crate::crd::IssuerReference;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::super::validate::Wanted;
+use super::super::wanted::Wanted;
 use crate::{
     api::{API_PORT, HEALTH_PORT, Identity},
     operator::names,

@@ -6,7 +6,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 
-use super::super::validate::Wanted;
+use super::super::wanted::Wanted;
 use crate::operator::names;
 
 /// Members from which on a majority is left when one is away.

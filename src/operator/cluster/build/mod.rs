@@ -27,7 +27,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{observe::Apis, validate::Wanted};
+use super::{observe::Apis, wanted::Wanted};
 use crate::{api::Identity, crd::Storage, operator::names};
 
 /// What is built besides the Secrets, which are made once and never rebuilt.

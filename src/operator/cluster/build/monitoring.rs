@@ -3,7 +3,7 @@
 use kube::core::DynamicObject;
 use serde_json::json;
 
-use super::super::validate::Wanted;
+use super::super::wanted::Wanted;
 use crate::operator::names;
 
 /// Scrapes the health port of every member.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
-use super::super::{purpose::Purpose, validate::Wanted};
+use super::super::{purpose::Purpose, wanted::Wanted};
 use crate::crd::DeletionPolicy;
 
 /// The Secret for `purpose`. Under `Retain` it has no owner: a volume without the key that opens it, or an enclave

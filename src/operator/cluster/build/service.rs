@@ -5,7 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::super::validate::Wanted;
+use super::super::wanted::Wanted;
 use crate::{
     api::{API_PORT, HEALTH_PORT, PEER_PORT},
     operator::names,

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 
-use super::super::validate::Wanted;
+use super::super::wanted::Wanted;
 
 pub(super) fn service_account(wanted: &Wanted) -> ServiceAccount {
     ServiceAccount {

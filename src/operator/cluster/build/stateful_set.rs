@@ -21,7 +21,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    super::validate::Wanted,
+    super::wanted::Wanted,
     config_map::{DIRECTORY, FILE},
 };
 use crate::{

@@ -1,0 +1,110 @@
+//! Every rule, broken once.
+
+use super::{fixture::*, *};
+use crate::api::EnclaveName;
+
+type Change = Box<dyn FnOnce(&mut KesCluster)>;
+
+fn refusal(change: impl FnOnce(&mut KesCluster)) -> (String, String) {
+    let mut cluster = cluster();
+    change(&mut cluster);
+    match validate(&cluster, &defaults()) {
+        Err(Rule::InvalidSpec { field, problem }) => (field, problem),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_broken_rule_names_its_field() {
+    let cases: Vec<(&str, Change)> = vec![
+        ("metadata.name", Box::new(|c| c.metadata.name = Some("1st".into()))),
+        ("metadata.name", Box::new(|c| c.metadata.name = Some("n".repeat(41)))),
+        ("metadata.uid", Box::new(|c| c.metadata.uid = None)),
+        ("spec.replicas", Box::new(|c| c.spec.replicas = 2)),
+        ("spec.replicas", Box::new(|c| c.spec.replicas = 0)),
+        ("spec.replicas", Box::new(|c| c.spec.replicas = 3)),
+        ("spec.image", Box::new(|c| c.spec.image = Some(String::new()))),
+        ("spec.storage.size", Box::new(|c| c.spec.storage.size = "much".into())),
+        ("spec.storage.size", Box::new(|c| c.spec.storage.size = "0".into())),
+        ("spec.storage.size", Box::new(|c| c.spec.storage.size = "1e3".into())),
+        (
+            "spec.enclaves",
+            Box::new(|c| {
+                c.spec.enclaves.clear();
+                c.spec.tenants.clear();
+            }),
+        ),
+        ("spec.enclaves[0].name", Box::new(|c| c.spec.enclaves[0].name = "a b".into())),
+        ("spec.enclaves[1]", Box::new(|c| c.spec.enclaves.push(c.spec.enclaves[0].clone()))),
+        ("spec.enclaves[0].keys[0].name", Box::new(|c| c.spec.enclaves[0].keys[0].name = "a/b".into())),
+        (
+            "spec.enclaves[0].policies[0].name",
+            Box::new(|c| c.spec.enclaves[0].policies[0].name = String::new()),
+        ),
+        (
+            "spec.enclaves[0].policies[0].deny[0]",
+            Box::new(|c| c.spec.enclaves[0].policies[0].deny[0] = "v1/*".into()),
+        ),
+        (
+            "spec.enclaves[0].identities[0].policy",
+            Box::new(|c| c.spec.enclaves[0].identities[0].policy = "none".into()),
+        ),
+        (
+            "spec.enclaves[0].identities[0].secretName",
+            Box::new(|c| c.spec.enclaves[0].identities[0].secret_name = "A".into()),
+        ),
+        (
+            "spec.enclaves[].identities[].secretName",
+            Box::new(|c| c.spec.enclaves[0].identities[0].secret_name = "vault-ca".into()),
+        ),
+        ("spec.tenants[0].enclave", Box::new(|c| c.spec.tenants[0].enclave = "other".into())),
+        (
+            "spec.tenants[0].enclave",
+            Box::new(|c| {
+                // one that exists, but MinIO cannot choose it
+                let second = crd::Enclave { name: "second".into(), ..c.spec.enclaves[0].clone() };
+                c.spec.enclaves.push(crd::Enclave { identities: Vec::new(), ..second });
+                c.spec.tenants[0].enclave = "second".into();
+            }),
+        ),
+        ("spec.tenants[0].keyName", Box::new(|c| c.spec.tenants[0].key_name = "k".repeat(81))),
+        ("spec.tenants[0].namespace", Box::new(|c| c.spec.tenants[0].namespace = "No".into())),
+        ("spec.tenants[0].policy", Box::new(|c| c.spec.tenants[0].policy = Some("none".into()))),
+        ("spec.tenants[1]", Box::new(|c| c.spec.tenants.push(c.spec.tenants[0].clone()))),
+    ];
+    for (wanted, change) in cases {
+        let (field, problem) = refusal(change);
+        assert_eq!(field, wanted, "{problem}");
+    }
+}
+
+#[test]
+fn more_than_one_member_is_refused_with_the_way_out() {
+    let (_, problem) = refusal(|c| c.spec.replicas = 3);
+    assert!(problem.contains("later release") && problem.contains("set it to 1"), "{problem}");
+}
+
+#[test]
+fn what_is_absent_gets_its_default() {
+    let wanted = wanted();
+    assert_eq!(wanted.image, "localhost/kes:dev");
+    assert_eq!(
+        wanted.seal,
+        Seal { secret: "vault-seal".into(), key: "KES_UNSEAL_KEY".into(), generated: true }
+    );
+    assert_eq!(wanted.endpoint(), "https://vault.keys.svc.cluster.local:7373");
+    assert_eq!(wanted.tenants[0].enclave, EnclaveName::default_enclave());
+    let secrets: Vec<_> = wanted.purposes().iter().map(|purpose| purpose.secret("vault")).collect();
+    assert_eq!(
+        secrets,
+        [
+            "vault-ca",
+            "vault-server-tls",
+            "vault-seal",
+            "vault-system-admin",
+            "vault-enclave-default-admin",
+            "app-1-kes",
+            "vault-tenant-tenant-lite.myminio",
+        ]
+    );
+}
