@@ -23,6 +23,7 @@ struct State {
     events: Vec<Value>,
     version: u64,
     refuse_writes: bool,
+    unknown: Option<&'static str>,
     meddler: Option<Meddler>,
 }
 
@@ -72,6 +73,11 @@ impl FakeApi {
         self.0.lock().unwrap().refuse_writes = refuse;
     }
 
+    /// From now on the schema of every object has no such field in its spec.
+    pub(crate) fn forget_field(&self, field: &'static str) {
+        self.0.lock().unwrap().unknown = Some(field);
+    }
+
     /// Every object by its path, and every event.
     pub(crate) fn everything(&self) -> Vec<(String, Value)> {
         let state = self.0.lock().unwrap();
@@ -98,7 +104,10 @@ impl FakeApi {
         if state.refuse_writes {
             return refusal(500, "InternalError");
         }
-        state.writes.push(format!("{method} {path}"));
+        let dry_run = query.contains("dryRun=All");
+        if !dry_run {
+            state.writes.push(format!("{method} {path}"));
+        }
         if *method == Method::DELETE {
             return match state.objects.remove(path) {
                 Some(object) => (200, object),
@@ -142,6 +151,12 @@ impl FakeApi {
             object = body;
         } else {
             merge(&mut object, &body);
+        }
+        if let (Some(unknown), Some(spec)) = (state.unknown, object["spec"].as_object_mut()) {
+            spec.remove(unknown);
+        }
+        if dry_run {
+            return (200, object);
         }
         (200, state.store(target, object))
     }

@@ -11,7 +11,7 @@ use kube::{Api, Client, api::PostParams};
 const AT_ONCE: usize = 8;
 
 /// Where a right is needed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Place {
     /// In the namespaces of KesClusters.
     Clusters,
@@ -29,6 +29,8 @@ pub(crate) struct Right {
     pub(crate) place: Place,
     pub(crate) group: &'static str,
     pub(crate) resource: &'static str,
+    /// The one object that it is about; absent: all of them.
+    pub(crate) name: Option<&'static str>,
     pub(crate) verbs: &'static [&'static str],
     /// Whether it is missed only by a part that is optional.
     pub(crate) optional: bool,
@@ -43,7 +45,7 @@ const fn must(
     verbs: &'static [&'static str],
     purpose: &'static str,
 ) -> Right {
-    Right { place, group, resource, verbs, optional: false, purpose }
+    Right { place, group, resource, name: None, verbs, optional: false, purpose }
 }
 
 const fn may(
@@ -53,7 +55,7 @@ const fn may(
     verbs: &'static [&'static str],
     purpose: &'static str,
 ) -> Right {
-    Right { place, group, resource, verbs, optional: true, purpose }
+    Right { place, group, resource, name: None, verbs, optional: true, purpose }
 }
 
 const WATCHED: &[&str] = &["get", "list", "watch", "create", "patch"];
@@ -102,6 +104,15 @@ pub(crate) const RIGHTS: &[Right] = &[
     may(Place::Tenants, "", "pods", &["list", "delete"], "restart MinIO together"),
     must(Place::Lease, "coordination.k8s.io", "leases", &["get", "create", "update"], "act alone"),
     may(Place::Everywhere, "storage.k8s.io", "storageclasses", &["get"], "know whether volumes can grow"),
+    Right {
+        place: Place::Everywhere,
+        group: "apiextensions.k8s.io",
+        resource: "customresourcedefinitions",
+        name: Some("tenants.minio.min.io"),
+        verbs: &["get"],
+        optional: true,
+        purpose: "know whether the MinIO Operator is too old",
+    },
 ];
 
 /// Asks for every right. The answer: sentences about rights that are missing, and about optional ones.
@@ -156,6 +167,7 @@ async fn denied(client: &Client, right: &Right, namespace: &str) -> Vec<&'static
                     group: Some(right.group.into()),
                     resource: Some(resource.into()),
                     subresource: subresource.map(str::to_owned),
+                    name: right.name.map(str::to_owned),
                     verb: Some((*verb).into()),
                     namespace: Some(namespace).filter(|namespace| !namespace.is_empty()).map(str::to_owned),
                     ..ResourceAttributes::default()
@@ -175,8 +187,9 @@ async fn denied(client: &Client, right: &Right, namespace: &str) -> Vec<&'static
 }
 
 fn sentence(right: &Right, denied: &[&str], namespace: &str) -> String {
-    let Right { group, resource, purpose, place, .. } = right;
+    let Right { group, resource, name, purpose, place, .. } = right;
     let resource = if group.is_empty() { (*resource).to_owned() } else { format!("{resource}.{group}") };
+    let resource = name.map_or(resource.clone(), |name| format!("{resource} {name}"));
     let place = match (place, namespace) {
         (Place::Everywhere, _) => String::new(),
         (_, "") => " in every namespace".into(),
@@ -193,7 +206,8 @@ mod tests {
 
     use super::*;
 
-    type Table = BTreeMap<(String, String), BTreeSet<String>>;
+    /// Verbs by group, resource and the one name that they are limited to.
+    type Table = BTreeMap<(String, String, Option<String>), BTreeSet<String>>;
 
     fn role(file: &str, name: &str) -> Table {
         let path = format!("{}/config/rbac/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -206,9 +220,13 @@ mod tests {
         };
         let mut table = Table::new();
         for rule in role.unwrap()["rules"].as_array().unwrap() {
+            let one = rule["resourceNames"][0].as_str().map(str::to_owned);
             for group in words(&rule["apiGroups"]) {
                 for resource in words(&rule["resources"]) {
-                    table.entry((group.clone(), resource)).or_default().extend(words(&rule["verbs"]));
+                    table
+                        .entry((group.clone(), resource, one.clone()))
+                        .or_default()
+                        .extend(words(&rule["verbs"]));
                 }
             }
         }
@@ -219,20 +237,28 @@ mod tests {
         let mut table = Table::new();
         for right in RIGHTS.iter().filter(|right| right.place == place) {
             let verbs = right.verbs.iter().map(|verb| (*verb).to_owned());
-            table.entry((right.group.into(), right.resource.into())).or_default().extend(verbs);
+            table
+                .entry((right.group.into(), right.resource.into(), right.name.map(str::to_owned)))
+                .or_default()
+                .extend(verbs);
         }
         table
     }
 
     #[test]
     fn the_roles_give_what_is_asked_for_and_nothing_else() {
+        let mut given: BTreeMap<Place, Table> = BTreeMap::new();
         for (place, file, name) in [
             (Place::Clusters, "roles/clusters.yaml", "kes-operator"),
             (Place::Tenants, "roles/tenants.yaml", "kes-operator-tenants"),
             (Place::Lease, "account/leader_election.yaml", "kes-operator-leader-election"),
             (Place::Everywhere, "account/storage_classes.yaml", "kes-operator-storage-classes"),
+            (Place::Everywhere, "account/tenant_definition.yaml", "kes-operator-tenant-definition"),
         ] {
-            assert_eq!(role(file, name), asked(place), "config/rbac/{file}");
+            given.entry(place).or_default().extend(role(file, name));
+        }
+        for (place, table) in given {
+            assert_eq!(table, asked(place), "{place:?}");
         }
     }
 

@@ -66,7 +66,13 @@ fn both_install_the_same_for_one_namespace() {
     let objects = chart(&tools, &["--set", "watchNamespaces={kes}"]);
     let broad: Vec<_> =
         objects.keys().filter(|key| key.starts_with("ClusterRoleBinding")).map(String::as_str).collect();
-    assert_eq!(broad, ["ClusterRoleBinding -/kes-operator-storage-classes"]);
+    assert_eq!(
+        broad,
+        [
+            "ClusterRoleBinding -/kes-operator-storage-classes",
+            "ClusterRoleBinding -/kes-operator-tenant-definition"
+        ]
+    );
     assert_same(objects, tools.kustomization("config/namespace-scoped"));
 }
 

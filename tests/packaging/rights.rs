@@ -19,6 +19,7 @@ fn operator() -> Vec<Value> {
     all.extend(rules("roles/tenants.yaml", "kes-operator-tenants"));
     all.extend(rules("account/leader_election.yaml", "kes-operator-leader-election"));
     all.extend(rules("account/storage_classes.yaml", "kes-operator-storage-classes"));
+    all.extend(rules("account/tenant_definition.yaml", "kes-operator-tenant-definition"));
     all
 }
 

@@ -92,3 +92,11 @@
   resources: [storageclasses]
   verbs: [get]
 {{- end }}
+
+{{- /* Which MinIO Operator there is stands on the definition of Tenants, which has no namespace. */}}
+{{- define "kes-operator.tenantDefinitionRules" -}}
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames: [tenants.minio.min.io]
+  verbs: [get]
+{{- end }}

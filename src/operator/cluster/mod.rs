@@ -18,7 +18,7 @@ mod select;
 pub(crate) mod validate;
 pub(crate) mod wanted;
 
-pub(crate) use apply::stamped;
+pub(crate) use apply::{contains, stamped};
 
 use std::time::Duration;
 

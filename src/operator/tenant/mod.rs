@@ -10,12 +10,13 @@ mod prove;
 mod rule;
 mod secret;
 mod take;
+mod version;
 mod watch;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-pub(crate) use self::{foresee::foresee, observe::select, watch::watch};
+pub(crate) use self::{foresee::foresee, observe::select, version::Version, watch::watch};
 use self::{
     observe::Seen,
     patch::{Change, Wish},
@@ -152,7 +153,7 @@ async fn pass(
 
 /// Everything about a tenant, for a `KesCluster` of the namespace `from`.
 async fn look(context: &Context, from: &str, tenant: &Tenant, secret: &str) -> Result<Seen, kube::Error> {
-    observe::observe(&context.client, &tenant.namespace, &tenant.name, secret, from).await
+    observe::observe(context, &tenant.namespace, &tenant.name, secret, from).await
 }
 
 /// What is not in the Tenant yet, as YAML.

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{
-    apps::v1::StatefulSet,
-    core::v1::{Namespace, Pod, Secret},
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{Namespace, Pod, Secret},
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
 };
 
+use super::version::{self, Version};
 use crate::operator::{
     Context,
     cluster::{keyring, wanted::Selection},
@@ -20,6 +24,7 @@ use crate::operator::{
 
 /// Group and version of the Tenant.
 pub(crate) const API_VERSION: &str = "minio.min.io/v2";
+const DEFINITION: &str = "tenants.minio.min.io";
 const TENANT_LABEL: &str = "v1.min.io/tenant";
 const CONFIGURATION: &str = "config.env";
 
@@ -28,6 +33,8 @@ const CONFIGURATION: &str = "config.env";
 pub(crate) struct Seen {
     /// Whether the API server knows Tenants at all.
     pub(crate) installed: bool,
+    /// The MinIO Operator's release; absent where its CRD does not say it, or may not be read.
+    pub(crate) version: Option<Version>,
     pub(crate) tenant: Option<DynamicObject>,
     pub(crate) consent: Consent,
     /// Text of its configuration Secret.
@@ -64,12 +71,13 @@ pub(crate) fn api(client: &Client, namespace: &str) -> Api<DynamicObject> {
 /// # Errors
 /// When the API server refuses or does not answer.
 pub(crate) async fn observe(
-    client: &Client,
+    context: &Context,
     namespace: &str,
     name: &str,
     secret_name: &str,
     from: &str,
 ) -> Result<Seen, kube::Error> {
+    let client = &context.client;
     let Some(tenant) = find(client, namespace, name).await? else {
         return Ok(Seen { installed: is_installed(client).await?, ..Seen::default() });
     };
@@ -78,7 +86,7 @@ pub(crate) async fn observe(
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let of_tenant = ListParams::default().labels(&format!("{TENANT_LABEL}={name}"));
     let configuration = tenant.data["spec"]["configuration"]["name"].as_str().filter(|name| !name.is_empty());
-    let (secret, configuration, stateful_sets, pods, consent) = tokio::join!(
+    let (secret, configuration, stateful_sets, pods, consent, version) = tokio::join!(
         secrets.get_opt(secret_name),
         async {
             match configuration {
@@ -89,6 +97,7 @@ pub(crate) async fn observe(
         stateful_sets.list(&of_tenant),
         pods.list(&of_tenant),
         consent(client, &tenant, from),
+        context.minio_operator.get_or_ask(|| version(client)),
     );
     let config_env = configuration?.and_then(|secret| {
         let bytes = keyring::bytes(&secret, CONFIGURATION).ok()?;
@@ -96,6 +105,7 @@ pub(crate) async fn observe(
     });
     Ok(Seen {
         installed: true,
+        version,
         config_env,
         secret: secret?,
         stateful_sets: stateful_sets?.items,
@@ -103,6 +113,13 @@ pub(crate) async fn observe(
         consent: consent?,
         tenant: Some(tenant),
     })
+}
+
+/// Asks the CRD of Tenants. Who may not read it does not know.
+async fn version(client: &Client) -> Option<Version> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let found = definitions.get_metadata_opt(DEFINITION).await.ok().flatten()?;
+    found.annotations().get(version::ANNOTATION).and_then(|text| Version::parse(text))
 }
 
 /// Asks the Tenant, and then its Namespace.

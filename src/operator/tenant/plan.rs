@@ -15,10 +15,11 @@ use super::{
     observe::{Consent, Seen},
     patch::{self, Change, Wish},
     rule::Rule,
+    version::Version,
 };
 use crate::{
     api::DEFAULT_ENCLAVE,
-    crd::{Injected, Mode, RestartPolicy, TenantPhase, TenantStatus},
+    crd::{Injected, Mode, MountKind, RestartPolicy, TenantPhase, TenantStatus},
     operator::{cluster::plan::is_ready, names},
 };
 
@@ -114,6 +115,7 @@ fn decide(
     }
     let injected = match change.map_err(|rule| (Conflict, rule))? {
         Change::Write(fields, injected) => {
+            knows_fields(seen.version, injected.mount).map_err(|rule| (TenantPhase::Blocked, rule))?;
             // taken back: what encrypts goes on as it is, since MinIO could not read without it
             consent.clone().map_err(|rule| (TenantPhase::Blocked, rule))?;
             serving.map_err(|why| (Pending, Rule::KeyServiceNotReady { why }))?;
@@ -175,6 +177,19 @@ fn decide(
         return hold(Restarting, Rule::KeyServiceNotReady { why });
     }
     Ok(Step::Verify(seen.pods.clone(), injected))
+}
+
+/// An operator without the lists that we write would start MinIO with our variables and without its certificate. One whose
+/// version is unknown is found out by a dry run of the patch.
+fn knows_fields(version: Option<Version>, mount: MountKind) -> Result<(), Rule> {
+    let Some(version) = version else { return Ok(()) };
+    if version < Version::FIRST {
+        return Err(Rule::OperatorTooOld { version });
+    }
+    if mount == MountKind::AdditionalVolumes && version < Version::FIRST_WITH_VOLUMES {
+        return Err(Rule::OperatorWithoutVolumes { version });
+    }
+    Ok(())
 }
 
 pub(crate) fn consent(seen: &Seen, tenant: &kube::api::DynamicObject) -> Result<(), Rule> {

@@ -296,3 +296,40 @@ fn without_consent_nothing_begins_and_what_is_wired_goes_on_unchanged() {
     let step = plan(&wired, &other, AUTOMATIC, Some(&before), Ok(()), Timestamp::now());
     assert!(refused(&step, TenantPhase::Blocked), "{step:?}");
 }
+
+#[test]
+fn an_operator_that_cannot_give_the_certificate_is_refused_by_its_version_and_nothing_is_patched() {
+    let decide = |version: Option<&str>, spec: Value| {
+        let version = version.map(|text| Version::parse(text).unwrap());
+        let seen = Seen { installed: true, version, tenant: Some(tenant(spec)), ..Seen::default() };
+        match plan(&seen, &wish(), AUTOMATIC, None, Ok(()), now()) {
+            Step::Hold(TenantPhase::Blocked, rule, None) => rule.reason(),
+            Step::ProveAndPatch(..) => "patched",
+            other => panic!("{other:?}"),
+        }
+    };
+    let bare = || json!({});
+    let full = || json!({"externalClientCertSecrets": [{"name": "theirs"}]});
+    for (version, spec, outcome) in [
+        (Some("v4.4.28"), bare(), "OperatorTooOld"),
+        (Some("v4.4.28"), full(), "OperatorTooOld"),
+        (Some("v4.5.0"), bare(), "patched"),
+        (Some("v4.5.0"), full(), "OperatorWithoutVolumes"),
+        (Some("v5.0.8"), full(), "OperatorWithoutVolumes"),
+        (Some("v5.0.9"), full(), "patched"),
+        (Some("v7.1.1"), full(), "patched"),
+        (None, bare(), "patched"),
+    ] {
+        assert_eq!(decide(version, spec.clone()), outcome, "{version:?} {spec}");
+    }
+}
+
+#[test]
+fn a_tenant_that_is_wired_goes_on_under_an_operator_that_became_too_old() {
+    let (mut seen, before) = patched();
+    seen.version = Version::parse("v4.4.28");
+    assert!(!matches!(
+        plan(&seen, &wish(), AUTOMATIC, Some(&before), Ok(()), now()),
+        Step::Hold(TenantPhase::Blocked, ..)
+    ));
+}

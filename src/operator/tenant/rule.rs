@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::version::Version;
 use crate::operator::{
     names::ALLOW_FROM,
     requests::{APPROVE_RESTART, UNWIRE},
@@ -12,6 +13,12 @@ use crate::operator::{
 pub(crate) enum Rule {
     /// The MinIO Operator is not installed.
     TenantApiMissing,
+    /// The MinIO Operator is older than what the wiring needs.
+    OperatorTooOld { version: Version },
+    /// The MinIO Operator would ignore the volumes that the wiring needs.
+    OperatorWithoutVolumes { version: Version },
+    /// The API server does not store fields that the wiring needs: the CRD is older than they are.
+    FieldsUnknown { fields: Vec<String> },
     /// No such Tenant.
     TenantMissing,
     /// The Tenant is being deleted.
@@ -81,6 +88,9 @@ impl Rule {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::TenantApiMissing => "TenantApiMissing",
+            Self::OperatorTooOld { .. } => "OperatorTooOld",
+            Self::OperatorWithoutVolumes { .. } => "OperatorWithoutVolumes",
+            Self::FieldsUnknown { .. } => "FieldsUnknown",
             Self::TenantMissing => "TenantMissing",
             Self::TenantDeleting => "TenantDeleting",
             Self::NotAllowed { .. } => "NotAllowed",
@@ -122,6 +132,25 @@ impl fmt::Display for Rule {
         match self {
             Self::TenantApiMissing => f.write_str(
                 "the API server does not know tenants.minio.min.io; it is wired once the MinIO Operator is installed",
+            ),
+            Self::OperatorTooOld { version } => write!(
+                f,
+                "the CRD of Tenants says that the MinIO Operator is {version}, and those before {} cannot give MinIO a client \
+                 certificate. Nothing is changed; upgrade the MinIO Operator together with its CRD",
+                Version::FIRST
+            ),
+            Self::OperatorWithoutVolumes { version } => write!(
+                f,
+                "the CRD of Tenants says that the MinIO Operator is {version}, and those before {} ignore additionalVolumes, so \
+                 MinIO would start without its certificate. Nothing is changed; set mount to ClientCertSecrets, or upgrade the \
+                 MinIO Operator together with its CRD",
+                Version::FIRST_WITH_VOLUMES
+            ),
+            Self::FieldsUnknown { fields } => write!(
+                f,
+                "the API server would drop {} from the Tenant, because the CRD of Tenants is older than that, and MinIO would \
+                 not start without it. Nothing is changed; upgrade the MinIO Operator together with its CRD",
+                fields.join(", ")
             ),
             Self::TenantMissing => f.write_str("there is no such Tenant; it is wired once it appears"),
             Self::TenantDeleting => f.write_str("the Tenant is being deleted; nothing is done to it"),

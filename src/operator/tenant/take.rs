@@ -27,6 +27,7 @@ use crate::{
     operator::{
         Context,
         cluster::{
+            self,
             keyring::{AUTHORITY, bytes},
             report::News,
             wanted::{Tenant, Wanted},
@@ -120,10 +121,23 @@ pub(super) async fn write(
     injected: Injected,
 ) -> Reached {
     let version = seen.tenant.as_ref().and_then(|tenant| tenant.resource_version());
-    let patch = json!({"metadata": {"resourceVersion": version}, "spec": fields});
+    let patch = Patch::Merge(json!({"metadata": {"resourceVersion": version}, "spec": fields}));
     let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
     let api = observe::api(&context.client, &tenant.namespace);
-    match api.patch(&tenant.name, &params, &Patch::Merge(patch)).await {
+    // what the CRD does not know is dropped without a word, and MinIO would start with half of the wiring
+    let tried = api.patch(&tenant.name, &PatchParams { dry_run: true, ..params.clone() }, &patch).await;
+    if let Ok(tried) = &tried {
+        let dropped = dropped(&fields, &tried.data["spec"]);
+        if !dropped.is_empty() {
+            let rule = Rule::FieldsUnknown { fields: dropped };
+            return Reached::new(TenantPhase::Blocked, rule, None);
+        }
+    }
+    let written = match tried {
+        Ok(_) => api.patch(&tenant.name, &params, &patch).await,
+        Err(error) => Err(error),
+    };
+    match written {
         Ok(patched) => {
             let patched_at = plan::patched_at(&patched).or_else(|| Some(Time(context.now())));
             tracing::info!(tenant = tenant.name, namespace = tenant.namespace, "patched the Tenant");
@@ -140,6 +154,12 @@ pub(super) async fn write(
             Reached::new(phase, rule, None)
         }
     }
+}
+
+/// Fields of `spec` that would not be stored as they are sent.
+fn dropped(sent: &Map<String, Value>, stored: &Value) -> Vec<String> {
+    let lost = sent.iter().filter(|(field, value)| !cluster::contains(&stored[field.as_str()], value));
+    lost.map(|(field, _)| format!("spec.{field}")).collect()
 }
 
 /// The API server understood and said no: time alone will not help.
@@ -222,3 +242,7 @@ fn uses_tls(spec: &Value) -> bool {
     spec["requestAutoCert"].as_bool().unwrap_or(true)
         || spec["externalCertSecret"].as_array().is_some_and(|list| !list.is_empty())
 }
+
+#[cfg(test)]
+#[path = "take_tests.rs"]
+mod tests;
