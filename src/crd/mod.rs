@@ -74,13 +74,48 @@ mod tests {
         }
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             let path = format!("{path}.{name}");
-            if property["description"].as_str().is_none_or(str::is_empty) {
-                found.push(path.clone());
+            let words = property["description"].as_str().unwrap_or_default();
+            if !explains(name, words) {
+                found.push(format!("{path}: {words:?}"));
             }
             undocumented(&path, property, found);
         }
         if schema["items"].is_object() {
             undocumented(&format!("{path}[]"), &schema["items"], found);
+        }
+        if schema["additionalProperties"].is_object() {
+            undocumented(&format!("{path}.*"), &schema["additionalProperties"], found);
+        }
+    }
+
+    /// Whether `words` are a sentence that says more than the name of the field does.
+    fn explains(name: &str, words: &str) -> bool {
+        let spelled = name.to_ascii_lowercase();
+        // what is neither an article nor the name again
+        let adds = words
+            .split_whitespace()
+            .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()))
+            .filter(|word| {
+                let word = word.to_ascii_lowercase();
+                word.len() > 1
+                    && !["the", "an", "of", "is"].contains(&word.as_str())
+                    && !spelled.contains(&word)
+            });
+        words.starts_with(|c: char| c.is_uppercase() || c == '`')
+            && words.trim_end().ends_with(['.', ')'])
+            && adds.count() >= 1
+    }
+
+    #[test]
+    fn a_field_that_only_repeats_its_name_is_found() {
+        for (name, words, useful) in [
+            ("mountPath", "The mount path.", false),
+            ("mount", "", false),
+            ("mount", "how the certificate gets into the pods", false),
+            ("mount", "How the certificate gets into the pods.", true),
+            ("name", "Name of the enclave.", true),
+        ] {
+            assert_eq!(explains(name, words), useful, "{name}: {words}");
         }
     }
 
@@ -89,6 +124,9 @@ mod tests {
         let crd = serde_json::to_value(KesCluster::crd()).unwrap();
         let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
         let mut found = Vec::new();
+        for part in ["spec", "status"] {
+            assert!(explains(part, schema[part]["description"].as_str().unwrap_or_default()), "{part}");
+        }
         undocumented("spec", &schema["spec"], &mut found);
         undocumented("status", &schema["status"], &mut found);
         assert!(found.is_empty(), "no description: {found:#?}");

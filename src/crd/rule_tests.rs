@@ -23,7 +23,9 @@ fn a_resource_within_the_rules_breaks_none() {
         "{}",
         "{replicas: 3}",
         "{storage: {size: 2.5Gi, storageClassName: fast}}",
-        "{enclaves: [{name: default}, {name: team-a}], tenants: [{name: t, namespace: n, keyName: k, enclave: team-a}]}",
+        "{enclaves: [{name: default}, {name: team-a}], tenants: [{name: t, namespace: n, keyName: k, enclave: default}]}",
+        "{enclaves: [{name: default}], tenantSelector: {matchLabels: {a: b}}}",
+        "{enclaves: [{name: team-a}]}",
         "{seal: {secretRef: {name: mine}}}",
     ];
     for spec in fine {
@@ -40,9 +42,27 @@ fn each_rule_about_a_new_resource_refuses_what_it_names() {
         ("{replicas: 6}", "spec.replicas must be odd"),
         ("{storage: {size: '0'}}", "spec.storage.size must be greater than 0"),
         ("{storage: {size: 0.0Ki}}", "spec.storage.size must be greater than 0"),
+        // also one that exists: MinIO cannot choose it
         (
-            "{tenants: [{name: t, namespace: n, keyName: k, enclave: other}]}",
-            "spec.tenants[].enclave must name one of spec.enclaves",
+            "{enclaves: [{name: default}, {name: other}], tenants: [{name: t, namespace: n, keyName: k, enclave: other}]}",
+            "spec.tenants[].enclave must be 'default'",
+        ),
+        (
+            "{enclaves: [{name: default}, {name: other}], tenantSelector: {matchLabels: {a: b}, enclave: other}}",
+            "spec.tenantSelector.enclave must be 'default'",
+        ),
+        (
+            "{enclaves: [{name: other}], tenants: [{name: t, namespace: n, keyName: k}]}",
+            "spec.enclaves must have one called 'default'",
+        ),
+        (
+            "{enclaves: [{name: other}], tenantSelector: {matchLabels: {a: b}}}",
+            "spec.enclaves must have one called 'default'",
+        ),
+        ("{tenantSelector: {}}", "spec.tenantSelector needs matchLabels or matchExpressions"),
+        (
+            "{tenantSelector: {matchExpressions: [{key: a, operator: In}]}}",
+            "values are needed for In and NotIn",
         ),
     ] {
         let found = broken(None, &cluster(spec));

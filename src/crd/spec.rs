@@ -75,8 +75,7 @@ use super::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.seal) == has(oldSelf.seal) && (!has(self.seal) || self.seal == oldSelf.seal)").message("spec.seal cannot be changed: the volumes are sealed with that very key. Put it back, or make a new KesCluster"),
-    validation = Rule::new("self.tenants.all(t, self.enclaves.exists(e, e.name == t.enclave))").message("spec.tenants[].enclave must name one of spec.enclaves"),
-    validation = Rule::new("!has(self.tenantSelector) || self.enclaves.exists(e, e.name == self.tenantSelector.enclave)").message("spec.tenantSelector.enclave must name one of spec.enclaves")
+    validation = Rule::new("(self.tenants.size() == 0 && !has(self.tenantSelector)) || self.enclaves.exists(e, e.name == 'default')").message("spec.enclaves must have one called 'default' where tenants are named or selected: MinIO always uses that one")
 )]
 pub struct KesClusterSpec {
     /// Number of members: odd, so that a majority always exists. This release runs one; several come with
@@ -241,7 +240,7 @@ pub struct Enclave {
     #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
     pub name: String,
 
-    /// Keys that must exist. A key that is missing is created; none is ever overwritten or deleted, also not when it leaves this list.
+    /// Keys that must exist. A key that never existed is created; one that existed and is gone is told about and never made anew. None is ever overwritten or deleted, also not when it leaves this list.
     #[serde(default)]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

@@ -25,6 +25,7 @@ pub struct Tenant {
     /// Enclave that the tenant's keys are in. MinIO releases since 2024 cannot choose one, so it has to be `default`.
     #[serde(default = "default_enclave")]
     #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
+    #[x_kube(validation = Rule::new("self == 'default'").message("spec.tenants[].enclave must be 'default': MinIO cannot choose an enclave and always uses that one"))]
     pub enclave: String,
 
     /// The tenant's default key. It is created once; one that existed and is gone is told about and never replaced.
@@ -78,6 +79,7 @@ pub struct TenantSelector {
     /// Enclave that the tenants' keys are in. MinIO releases since 2024 cannot choose one, so it has to be `default`.
     #[serde(default = "default_enclave")]
     #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
+    #[x_kube(validation = Rule::new("self == 'default'").message("spec.tenantSelector.enclave must be 'default': MinIO cannot choose an enclave and always uses that one"))]
     pub enclave: String,
 
     /// Default key of all of them. Absent: each gets one of its own, called `<namespace>_<name>`.

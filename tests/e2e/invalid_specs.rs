@@ -126,7 +126,14 @@ fn table() -> Vec<(&'static str, Value, &'static str)> {
         ("tenants.0.namespace", json!("No"), "spec.tenants[0].namespace in body should match"),
         ("tenants.0.name", json!("n".repeat(64)), "spec.tenants[0].name: Too long"),
         ("tenants.0.keyName", json!("k".repeat(81)), "spec.tenants[0].keyName: Too long"),
-        ("tenants.0.enclave", json!("other"), "spec.tenants[].enclave must name one of spec.enclaves"),
+        ("tenants.0.enclave", json!("other"), "spec.tenants[].enclave must be 'default'"),
+        (
+            "tenantSelector",
+            json!({"matchLabels": {"a": "b"}, "enclave": "other"}),
+            "spec.tenantSelector.enclave must be 'default'",
+        ),
+        ("tenantSelector", json!({}), "spec.tenantSelector needs matchLabels or matchExpressions"),
+        ("enclaves", json!([{"name": "other"}]), "spec.enclaves must have one called 'default'"),
         ("tenants.0.restartPolicy", json!("Never"), "supported values: \"Automatic\", \"Manual\""),
         (
             "tenants.0.mount",
