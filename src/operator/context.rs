@@ -16,7 +16,6 @@ use super::{
     cluster::{report::News, validate::Defaults},
     metrics::Metrics,
     names,
-    tenant::Version,
 };
 use crate::{
     crd::KesCluster,
@@ -44,8 +43,6 @@ pub(crate) struct Context {
     pub(crate) operator_namespace: Arc<str>,
     /// Namespaces that the operator serves; empty means all of them.
     pub(crate) namespaces: Arc<[String]>,
-    /// Which MinIO Operator its CRD names.
-    pub(crate) minio_operator: Remembered<Option<Version>>,
     clock: Arc<dyn Clock>,
     recorder: Recorder,
     served: Served,
@@ -53,25 +50,6 @@ pub(crate) struct Context {
 
 /// Which optional parts of the API server are there, and when that was asked.
 type Served = Arc<Mutex<HashMap<(&'static str, &'static str), (Instant, bool)>>>;
-
-/// An answer of the API server that all passes share for a while.
-#[derive(Clone, Default)]
-pub(crate) struct Remembered<T>(Arc<Mutex<Option<(Instant, T)>>>);
-
-impl<T: Clone> Remembered<T> {
-    /// The last answer, while it counts; else a new one.
-    pub(crate) async fn get_or_ask<F: Future<Output = T>>(&self, ask: impl FnOnce() -> F) -> T {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((asked, answer)) = known
-            && asked.elapsed() < SERVED_FOR
-        {
-            return answer;
-        }
-        let answer = ask().await;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), answer.clone()));
-        answer
-    }
-}
 
 /// How long an answer about a part of the API server counts: nobody installs those twice a minute.
 const SERVED_FOR: Duration = Duration::from_secs(30);
@@ -88,7 +66,6 @@ impl Context {
             operator_namespace: scope.operator.into(),
             namespaces: scope.namespaces.into(),
             served: Served::default(),
-            minio_operator: Remembered::default(),
             random: Arc::new(System),
             clock: Arc::new(System),
             in_cluster: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod admission;
 mod certificates;
 mod definitions;
 mod deletion;
@@ -13,6 +14,7 @@ mod drift;
 mod forward;
 mod invalid_specs;
 mod nodes;
+mod old_operators;
 mod operators;
 mod plugin;
 mod runner;
@@ -27,12 +29,14 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cases = [
+        admission::cases(),
         certificates::cases(),
         definitions::cases(),
         deletion::cases(),
         drift::cases(),
         invalid_specs::cases(),
         nodes::cases(),
+        old_operators::cases(),
         operators::cases(),
         plugin::cases(),
         tenant_conflicts::cases(),

@@ -31,7 +31,7 @@ pub(crate) async fn foresee(
         let object = format!("Tenant {namespace}/{name}");
         let before = known.iter().find(|known| known.name == *name && known.namespace == *namespace);
         let secret = names::projected_secret(&wanted.name);
-        let seen = match look(context, &wanted.namespace, tenant, &secret).await {
+        let seen = match look(context, &wanted.namespace, tenant, &secret, before).await {
             Ok(seen) => seen,
             Err(error) => {
                 found.push((object, format!("cannot be read: {error}"), Vec::new()));

@@ -81,6 +81,9 @@ pub(crate) fn plan(seen: &Seen, secret: &str, before: &TenantStatus, unwire: boo
     };
     let stale: Vec<_> = seen.pods.iter().filter(is_stale).map(PodId::of).collect();
     if !stale.is_empty() {
+        if let Err(rule) = plan::consent(seen, tenant) {
+            return hold(TenantPhase::Unwiring, rule);
+        }
         return Step::Restart(stale, injected.clone());
     }
     let wanted = seen.stateful_sets.iter().map(plan::replicas).sum();

@@ -197,4 +197,11 @@ fn without_consent_nothing_is_taken_out_either() {
     seen.consent = crate::operator::tenant::observe::Consent::Missing { from: "keys".into() };
     let before = status(TenantPhase::Verified, mount);
     assert_eq!(summary(plan(&seen, SECRET, &before, true)), "Orphaned NotAllowed");
+    // taken back in the middle: pods go on as they are
+    let mut seen = self::seen(&json!({"env": []}));
+    seen.pods = vec![pod(20, false)];
+    let before = status(TenantPhase::Unwiring, mount);
+    assert_eq!(summary(plan(&seen, SECRET, &before, true)), "restart 1");
+    seen.consent = crate::operator::tenant::observe::Consent::Missing { from: "keys".into() };
+    assert_eq!(summary(plan(&seen, SECRET, &before, true)), "Unwiring NotAllowed");
 }

@@ -16,7 +16,7 @@ mod watch;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-pub(crate) use self::{foresee::foresee, observe::select, version::Version, watch::watch};
+pub(crate) use self::{foresee::foresee, observe::select, watch::watch};
 use self::{
     observe::Seen,
     patch::{Change, Wish},
@@ -128,7 +128,7 @@ async fn pass(
         return (None, Reached::new(TenantPhase::Pending, Rule::ClusterDeleting, None));
     }
     let secret_name = names::projected_secret(&wanted.name);
-    let seen = match look(context, &wanted.namespace, tenant, &secret_name).await {
+    let seen = match look(context, &wanted.namespace, tenant, &secret_name, before).await {
         Ok(seen) => seen,
         Err(error) => return (before.and_then(|before| before.uid.clone()), unread(before, &error)),
     };
@@ -152,8 +152,16 @@ async fn pass(
 }
 
 /// Everything about a tenant, for a `KesCluster` of the namespace `from`.
-async fn look(context: &Context, from: &str, tenant: &Tenant, secret: &str) -> Result<Seen, kube::Error> {
-    observe::observe(context, &tenant.namespace, &tenant.name, secret, from).await
+async fn look(
+    context: &Context,
+    from: &str,
+    tenant: &Tenant,
+    secret: &str,
+    before: Option<&TenantStatus>,
+) -> Result<Seen, kube::Error> {
+    let verified = before.is_some_and(|before| before.phase == TenantPhase::Verified);
+    let of = observe::Of { namespace: &tenant.namespace, name: &tenant.name, from, verified };
+    observe::observe(&context.client, of, secret).await
 }
 
 /// What is not in the Tenant yet, as YAML.
@@ -181,7 +189,7 @@ async fn leave(
     unwire: bool,
 ) -> Option<Reached> {
     let secret_name = names::projected_secret(&around.wanted.name);
-    let seen = match look(context, &around.wanted.namespace, tenant, &secret_name).await {
+    let seen = match look(context, &around.wanted.namespace, tenant, &secret_name, Some(before)).await {
         Ok(seen) => seen,
         Err(error) => return Some(unread(Some(before), &error)),
     };

@@ -33,7 +33,7 @@ const CONFIGURATION: &str = "config.env";
 pub(crate) struct Seen {
     /// Whether the API server knows Tenants at all.
     pub(crate) installed: bool,
-    /// The MinIO Operator's release; absent where its CRD does not say it, or may not be read.
+    /// The MinIO Operator's release; absent where its CRD does not say it or may not be read, and where nobody asked.
     pub(crate) version: Option<Version>,
     pub(crate) tenant: Option<DynamicObject>,
     pub(crate) consent: Consent,
@@ -66,18 +66,23 @@ pub(crate) fn api(client: &Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &resource())
 }
 
-/// Reads all of it, for a `KesCluster` of the namespace `from`.
+/// Which Tenant is looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Of<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    /// Namespace of the `KesCluster`.
+    pub(crate) from: &'a str,
+    /// It encrypts, so that the release of the MinIO Operator decides nothing.
+    pub(crate) verified: bool,
+}
+
+/// Reads all of it.
 ///
 /// # Errors
 /// When the API server refuses or does not answer.
-pub(crate) async fn observe(
-    context: &Context,
-    namespace: &str,
-    name: &str,
-    secret_name: &str,
-    from: &str,
-) -> Result<Seen, kube::Error> {
-    let client = &context.client;
+pub(crate) async fn observe(client: &Client, of: Of<'_>, secret_name: &str) -> Result<Seen, kube::Error> {
+    let Of { namespace, name, from, verified } = of;
     let Some(tenant) = find(client, namespace, name).await? else {
         return Ok(Seen { installed: is_installed(client).await?, ..Seen::default() });
     };
@@ -97,7 +102,7 @@ pub(crate) async fn observe(
         stateful_sets.list(&of_tenant),
         pods.list(&of_tenant),
         consent(client, &tenant, from),
-        context.minio_operator.get_or_ask(|| version(client)),
+        async { if verified { None } else { version(client).await } },
     );
     let config_env = configuration?.and_then(|secret| {
         let bytes = keyring::bytes(&secret, CONFIGURATION).ok()?;
