@@ -98,6 +98,11 @@ impl Context {
         {
             return served;
         }
+        self.serves_now(group_version, resource).await
+    }
+
+    /// The same, asked anew; passes that follow know it too.
+    pub(crate) async fn serves_now(&self, group_version: &'static str, resource: &'static str) -> bool {
         let found = self.client.list_api_group_resources(group_version).await;
         let served = found.is_ok_and(|found| found.resources.iter().any(|known| known.name == resource));
         let mut all = self.served.lock().unwrap_or_else(PoisonError::into_inner);

@@ -31,7 +31,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Error, cluster, metrics::PassResult, names, tenant};
+use super::{Context, Error, cluster, metrics::PassResult, names, optional_watch, tenant};
 use crate::crd::KesCluster;
 
 /// Passes at the same time, over different clusters.
@@ -109,6 +109,7 @@ fn control(
     let ours = || watcher::Config::default().labels(names::MANAGED_SELECTOR);
     let tenants =
         tenant::watch(client.clone(), namespace.cloned(), state.context.metrics.clone(), stop.clone());
+    let optional = optional_watch::watch(state.context.clone(), namespace.cloned(), stop.clone());
     let metrics = state.context.metrics.clone();
     let controller = Controller::new(api::<Guarded>(client, namespace), watcher::Config::default());
     // told to stop before it knew anything it would wait for its first list for ever; no pass has begun by then
@@ -137,6 +138,7 @@ fn control(
         .watches(api::<PartialObjectMeta<Secret>>(client, namespace), ours(), |secret| belongs_to(&secret))
         .watches(api::<PartialObjectMeta<Pod>>(client, namespace), ours(), |pod| belongs_to(&pod))
         .reconcile_all_on(tenants)
+        .reconcile_all_on(optional)
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(reconcile, failed, Arc::clone(&state))
@@ -175,9 +177,32 @@ async fn reconcile(cluster: Arc<Guarded>, state: Arc<State>) -> Result<Action, P
         _ => PassResult::Failed,
     };
     state.context.metrics.pass(result, began.elapsed());
-    let reached = ended.map_err(|_| PassError::TooLong)??;
+    let reached = match ended.map_err(|_| PassError::TooLong).and_then(|ended| ended.map_err(PassError::Step))
+    {
+        Ok(reached) => reached,
+        Err(error) => {
+            tell(&state, cluster, &error).await;
+            return Err(error);
+        }
+    };
     state.forget(cluster);
     Ok(reached.next.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// A pass that fails reaches the person who looks at the resource, from the second failure in a row: what one repetition
+/// heals is nobody's business.
+async fn tell(state: &State, cluster: &KesCluster, error: &PassError) {
+    let reason = match error {
+        PassError::Step(error) => error.reason(),
+        PassError::TooLong => "PassTooLong",
+    };
+    if is_conflict(error) || (state.failures(cluster) == 0 && !matches!(error, PassError::TooLong)) {
+        return;
+    }
+    let told = cluster::failure::tell(&state.context, cluster, reason, error.to_string()).await;
+    if let Err(error) = told {
+        tracing::debug!(%error, cluster = cluster.name_any(), "failed to tell in the conditions that a pass failed");
+    }
 }
 
 fn failed(cluster: Arc<Guarded>, error: &PassError, state: Arc<State>) -> Action {
@@ -208,6 +233,11 @@ impl State {
         *count = count.saturating_add(1);
         let (first, longest) = BACKOFF;
         first.saturating_mul(1 << (*count - 1).min(6)).min(longest)
+    }
+
+    fn failures(&self, cluster: &impl ResourceExt) -> u32 {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(&key(cluster)).copied().unwrap_or_default()
     }
 
     fn forget(&self, cluster: &impl ResourceExt) {

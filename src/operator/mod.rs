@@ -15,6 +15,7 @@ mod key_service;
 mod lease;
 mod metrics;
 mod names;
+mod optional_watch;
 #[cfg(test)]
 mod pass_tests;
 mod requests;

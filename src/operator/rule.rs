@@ -55,6 +55,8 @@ pub(crate) enum Rule {
     ContentsRefused { step: String, problem: String },
     /// Keys that existed are gone from the key service.
     KeyLost { keys: Vec<String> },
+    /// A pass did not come to its end; `reason` is the step.
+    PassFailed { reason: &'static str, problem: String },
     /// A Kubernetes object was refused.
     ObjectRefused { object: String, problem: String },
 }
@@ -86,6 +88,7 @@ impl Rule {
             Self::Sealed { .. } => "Sealed".into(),
             Self::ContentsRefused { .. } => "ContentsRefused".into(),
             Self::KeyLost { .. } => "KeyLost".into(),
+            Self::PassFailed { reason, .. } => (*reason).into(),
             Self::ObjectRefused { .. } => "ObjectRefused".into(),
         }
     }
@@ -100,6 +103,7 @@ impl Rule {
             | Self::Bootstrapping
             | Self::Expanding { .. }
             | Self::SelectionRefused { .. }
+            | Self::PassFailed { .. }
             | Self::ContentsRefused { .. } => true,
             Self::Paused
             | Self::InvalidSpec { .. }
@@ -220,6 +224,11 @@ impl fmt::Display for Rule {
                  would look well and leave everything encrypted before unreadable for good. Bring back the volume, or import \
                  the keys ('kubectl kes key import'); if you mean to begin with other material, 'kubectl kes key create'",
                 keys.join(", ")
+            ),
+            Self::PassFailed { problem, .. } => write!(
+                f,
+                "the operator's last pass did not come to its end: {problem}. It is tried again, more slowly each time; what \
+                 runs is left as it is"
             ),
             Self::ObjectRefused { object, problem } => {
                 write!(f, "the API server refused {object}: {problem}")

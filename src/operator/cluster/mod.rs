@@ -6,6 +6,7 @@ mod certificate;
 mod conditions;
 mod contents;
 mod expansion;
+pub(crate) mod failure;
 mod finalizer;
 pub(crate) mod keyring;
 mod material;

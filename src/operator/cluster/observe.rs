@@ -13,6 +13,7 @@ use k8s_openapi::api::{
 use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{
+    build::{CERTIFICATE, SERVICE_MONITOR},
     expansion,
     keyring::{self, AUTHORITY},
     purpose::Purpose,
@@ -131,8 +132,8 @@ pub(crate) async fn observe(
     };
     // also where the spec does not ask for them: what it asked for earlier has to go
     let apis = Apis {
-        monitoring: context.serves("monitoring.coreos.com/v1", "servicemonitors").await,
-        cert_manager: context.serves("cert-manager.io/v1", "certificates").await,
+        monitoring: context.serves(SERVICE_MONITOR.group_version(), SERVICE_MONITOR.plural).await,
+        cert_manager: context.serves(CERTIFICATE.group_version(), CERTIFICATE.plural).await,
     };
     let pod = pod.map_err(failed("the member's pod"))?;
     let member = ask(name, namespace, pod.as_ref(), &secrets).await;

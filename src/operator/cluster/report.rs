@@ -117,6 +117,38 @@ pub(crate) fn status(
     status
 }
 
+/// The status when passes fail as `rule` says; nothing when it says so already. What serves goes on, so Ready is touched only
+/// where it does not hold.
+pub(crate) fn failing(
+    old: &KesClusterStatus,
+    generation: Option<i64>,
+    rule: &Rule,
+    now: Timestamp,
+) -> Option<KesClusterStatus> {
+    let say = |kind, holds| Statement { kind, holds, reason: rule.reason(), message: rule.to_string() };
+    let find = |kind: &str| old.conditions.iter().find(|known| known.type_ == kind);
+    // ports, versions and times in a message are no other failure
+    let plain = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    let message = plain(&condition::cut(rule.to_string()));
+    if find("Degraded").is_some_and(|known| known.reason == rule.reason() && plain(&known.message) == message)
+    {
+        return None;
+    }
+    let mut statements = vec![say("Degraded", true), say("Progressing", true)];
+    if find("Ready").is_none_or(|known| known.status != "True") {
+        statements.push(say("Ready", false));
+    }
+    let changed = condition::set(&old.conditions, statements, generation, now);
+    let mut status = old.clone();
+    for condition in changed {
+        match status.conditions.iter_mut().find(|known| known.type_ == condition.type_) {
+            Some(known) => *known = condition,
+            None => status.conditions.push(condition),
+        }
+    }
+    Some(status)
+}
+
 /// Whether the spec asks for a tenant in this phase.
 pub(crate) fn is_asked_for(phase: TenantPhase) -> bool {
     !matches!(phase, TenantPhase::Orphaned | TenantPhase::Unwiring)

@@ -58,21 +58,42 @@ pub(crate) struct Optional {
 pub(crate) struct Kind {
     group: &'static str,
     version: &'static str,
+    group_version: &'static str,
     kind: &'static str,
-    plural: &'static str,
+    pub(crate) plural: &'static str,
 }
 
-pub(crate) static SERVICE_MONITOR: Kind =
-    Kind { group: "monitoring.coreos.com", version: "v1", kind: "ServiceMonitor", plural: "servicemonitors" };
-pub(crate) static PROMETHEUS_RULE: Kind =
-    Kind { group: "monitoring.coreos.com", version: "v1", kind: "PrometheusRule", plural: "prometheusrules" };
-pub(crate) static CERTIFICATE: Kind =
-    Kind { group: "cert-manager.io", version: "v1", kind: "Certificate", plural: "certificates" };
+pub(crate) static SERVICE_MONITOR: Kind = Kind {
+    group: "monitoring.coreos.com",
+    version: "v1",
+    group_version: "monitoring.coreos.com/v1",
+    kind: "ServiceMonitor",
+    plural: "servicemonitors",
+};
+pub(crate) static PROMETHEUS_RULE: Kind = Kind {
+    group: "monitoring.coreos.com",
+    version: "v1",
+    group_version: "monitoring.coreos.com/v1",
+    kind: "PrometheusRule",
+    plural: "prometheusrules",
+};
+pub(crate) static CERTIFICATE: Kind = Kind {
+    group: "cert-manager.io",
+    version: "v1",
+    group_version: "cert-manager.io/v1",
+    kind: "Certificate",
+    plural: "certificates",
+};
 
 impl Kind {
     pub(crate) fn resource(&self) -> ApiResource {
-        let Self { group, version, kind, plural } = self;
+        let Self { group, version, group_version: _, kind, plural } = self;
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+    }
+
+    /// As discovery calls it.
+    pub(crate) fn group_version(&self) -> &'static str {
+        self.group_version
     }
 }
 
@@ -131,7 +152,11 @@ fn dynamic(
 ) -> DynamicObject {
     let mut object = DynamicObject::new(&name, resource).data(data);
     object.metadata = metadata(wanted, name.clone(), "server");
-    object.metadata.labels.get_or_insert_default().extend(labels.clone());
+    // ours win: by them an object is known to be ours
+    let all = object.metadata.labels.get_or_insert_default();
+    for (label, value) in labels {
+        all.entry(label.clone()).or_insert_with(|| value.clone());
+    }
     object
 }
 
