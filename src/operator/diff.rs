@@ -341,29 +341,5 @@ pub(super) fn fields(path: &str, before: &Value, after: &Value, lines: &mut Vec<
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn each_field_that_differs_is_a_line_and_what_the_api_server_stamps_is_none() {
-        let live = json!({"metadata": {"name": "a", "resourceVersion": "1", "annotations": {"kes-operator.io/applied": "x"}},
-            "spec": {"size": "1Gi", "gone": 1, "list": ["a", "b"], "same": {"x": 1}}, "status": {"ready": 1}});
-        let after = json!({"metadata": {"name": "a", "resourceVersion": "2", "annotations": {"kes-operator.io/applied": "y"}},
-            "spec": {"size": "5Gi", "new": true, "list": ["a", "c", "d"], "same": {"x": 1}}, "status": {"ready": 2}});
-        let found = difference("A a".into(), Some(&live), &after).unwrap();
-        assert_eq!(
-            found.lines,
-            [
-                "- spec.gone: 1",
-                "~ spec.list[1]: \"b\" → \"c\"",
-                "+ spec.list[2]: \"d\"",
-                "+ spec.new: true",
-                "~ spec.size: \"1Gi\" → \"5Gi\"",
-            ]
-        );
-        assert_eq!(difference("A a".into(), Some(&live), &live).unwrap().verdict, "stays as it is");
-        assert_eq!(difference("A a".into(), None, &live).unwrap().verdict, "is made");
-    }
-}
+#[path = "diff_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 //! and a record of every write.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -23,9 +23,14 @@ struct State {
     events: Vec<Value>,
     version: u64,
     refuse_writes: bool,
+    refusals: Vec<Refusal>,
+    watched: BTreeSet<String>,
     unknown: Option<&'static str>,
     meddler: Option<Meddler>,
 }
+
+/// Requests of a method whose path ends so are answered with a code.
+type Refusal = (Method, String, u16);
 
 /// What somebody else does to an object right before its status is written.
 type Meddler = fn(&mut Value);
@@ -73,6 +78,25 @@ impl FakeApi {
         self.0.lock().unwrap().refuse_writes = refuse;
     }
 
+    /// From now on requests with `method` to paths that end in `path` are answered with `code`; with 0 no more.
+    pub(crate) fn refuse(&self, method: Method, path: &str, code: u16) {
+        let mut state = self.0.lock().unwrap();
+        state.refusals.retain(|(known, end, _)| (known, end.as_str()) != (&method, path));
+        if code != 0 {
+            state.refusals.push((method, path.into(), code));
+        }
+    }
+
+    /// Lists that were asked for with our label, by path.
+    pub(crate) fn watched(&self) -> BTreeSet<String> {
+        self.0.lock().unwrap().watched.clone()
+    }
+
+    /// Events so far.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        self.0.lock().unwrap().events.clone()
+    }
+
     /// From now on the schema of every object has no such field in its spec.
     pub(crate) fn forget_field(&self, field: &'static str) {
         self.0.lock().unwrap().unknown = Some(field);
@@ -97,8 +121,15 @@ impl FakeApi {
 
     fn answer(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> (u16, Value) {
         let mut state = self.0.lock().unwrap();
+        let refused = |(known, end, _): &&Refusal| known == method && path.ends_with(end.as_str());
+        if let Some((_, _, code)) = state.refusals.iter().find(refused) {
+            return refusal(*code, "Refused");
+        }
         if *method == Method::GET {
             state.reads += 1;
+            if query.contains("managed-by") {
+                state.watched.insert(path.into());
+            }
             return state.read(path, query);
         }
         if state.refuse_writes {
@@ -148,7 +179,11 @@ impl FakeApi {
         if path.ends_with("/status") {
             object["status"] = body["status"].clone();
         } else if *method == Method::PUT {
+            // what a PUT does not decide
+            let (status, uid) = (object["status"].take(), object["metadata"]["uid"].take());
             object = body;
+            object["status"] = status;
+            object["metadata"]["uid"] = uid;
         } else {
             merge(&mut object, &body);
         }

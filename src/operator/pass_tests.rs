@@ -1,11 +1,16 @@
 //! Whole passes against an API server in memory: what is created, and that a fixed point is reached and left alone.
 
+use std::{collections::BTreeSet, time::Duration};
+
+use http::Method;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Context,
     cluster::{self, validate::fixture},
     context::Scope,
+    controller,
     fake_api::FakeApi,
     metrics::Metrics,
 };
@@ -333,4 +338,150 @@ async fn an_acknowledged_deletion_or_one_without_dependents_hands_everything_ove
         );
         assert_eq!(world.pass().await, Vec::<String>::new(), "what is on its way out is left alone");
     }
+}
+
+/// An API server that knows the Prometheus Operator's kinds.
+fn with_monitoring(world: &World) {
+    let resource = |name: &str, kind: &str| {
+        json!({"name": name, "kind": kind, "singularName": "", "namespaced": true,
+        "verbs": ["get"]})
+    };
+    let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "monitoring.coreos.com/v1",
+        "resources": [resource("servicemonitors", "ServiceMonitor"), resource("prometheusrules", "PrometheusRule")]});
+    world.api.put("/apis/monitoring.coreos.com/v1", list);
+}
+
+const MONITOR: &str = "/apis/monitoring.coreos.com/v1/namespaces/keys/servicemonitors/vault";
+
+fn condition(world: &World, kind: &str) -> (String, String, String) {
+    let status = world.api.get(CLUSTER).unwrap()["status"].clone();
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    let found = conditions.iter().find(|condition| condition["type"] == kind).cloned().unwrap_or_default();
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("reason"), text("message"))
+}
+
+#[tokio::test]
+async fn a_missing_right_to_an_optional_kind_is_told_and_stops_nothing_else() {
+    for method in [Method::GET, Method::PATCH] {
+        let world = World::new();
+        with_monitoring(&world);
+        world.api.refuse(method.clone(), "/servicemonitors/vault", 403);
+        world.pass().await;
+        let (status, reason, message) = condition(&world, "Degraded");
+        assert_eq!((status.as_str(), reason.as_str()), ("True", "ObjectRefused"), "{method}: {message}");
+        assert!(message.contains("ServiceMonitor vault"), "{message}");
+        assert_eq!(world.ready_reason(), "WaitingForPod", "{method}: the service itself goes on");
+        assert!(world.api.get(STATEFUL_SET).is_some(), "{method}");
+        assert!(world.api.get(MONITOR).is_none());
+        world.api.refuse(method, "/servicemonitors/vault", 0);
+        world.pass().await;
+        assert!(world.api.get(MONITOR).is_some());
+        assert_eq!(condition(&world, "Degraded").0, "False");
+    }
+}
+
+#[tokio::test]
+async fn volumes_that_may_not_grow_stop_neither_the_cluster_nor_its_other_changes() {
+    let world = World::new();
+    world.pass().await;
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data-vault-0", "namespace": "keys", "labels": world.api.get(STATEFUL_SET).unwrap()["spec"]["selector"]["matchLabels"]},
+        "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}}});
+    world.api.put("/api/v1/namespaces/keys/persistentvolumeclaims/data-vault-0", claim);
+    world.api.refuse(Method::PATCH, "/persistentvolumeclaims/data-vault-0", 403);
+    let mut cluster = world.api.get(CLUSTER).unwrap();
+    cluster["spec"]["storage"] = json!({"size": "5Gi"});
+    cluster["spec"]["pod"] = json!({"priorityClassName": "high"});
+    world.api.put(CLUSTER, cluster);
+    world.pass().await;
+    assert_eq!(condition(&world, "Degraded").1, "ExpansionRefused");
+    assert_eq!(world.ready_reason(), "WaitingForPod", "it is no reason to stop");
+    let set = world.api.get(STATEFUL_SET).unwrap();
+    // what the API server would refuse with 422 is not even tried
+    let template = &set["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"];
+    assert_eq!(template, "1Gi");
+    assert_eq!(set["spec"]["template"]["spec"]["priorityClassName"], "high");
+    assert_eq!(world.pass().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn passes_that_fail_are_told_in_the_conditions_once_and_no_more_when_they_succeed() {
+    let world = World::new();
+    world.api.refuse(Method::PATCH, "/services/vault", 500);
+    let fail = async || {
+        let error = cluster::reconcile(&world.context, &world.cluster).await.unwrap_err();
+        world.api.writes();
+        cluster::failure::tell(&world.context, &world.cluster, error.reason(), error.to_string())
+            .await
+            .unwrap();
+        world.api.writes().into_iter().filter(|write| write.ends_with("/status")).count()
+    };
+    assert_eq!(fail().await, 1);
+    for kind in ["Degraded", "Ready", "Progressing"] {
+        let (_, reason, message) = condition(&world, kind);
+        assert_eq!(reason, "ApplyFailed", "{kind}");
+        assert!(message.contains("Service vault") && message.contains("tried again"), "{kind}: {message}");
+    }
+    assert_eq!(condition(&world, "Ready").0, "False");
+    assert_eq!(fail().await, 0, "the same failure is not written for every attempt");
+    world.api.refuse(Method::PATCH, "/services/vault", 503);
+    assert_eq!(fail().await, 0, "a number in the message is no other failure");
+    world.api.refuse(Method::PATCH, "/services/vault", 0);
+    world.api.refuse(Method::PATCH, "/serviceaccounts/vault", 500);
+    world.api.remove("/api/v1/namespaces/keys/serviceaccounts/vault");
+    assert_eq!(fail().await, 1, "another one is");
+    world.api.refuse(Method::PATCH, "/serviceaccounts/vault", 0);
+    world.pass().await;
+    assert_eq!(condition(&world, "Degraded").0, "False");
+    assert_eq!(world.ready_reason(), "WaitingForPod");
+}
+
+#[tokio::test]
+async fn a_failure_does_not_take_ready_away_from_what_serves() {
+    let world = World::new();
+    world.pass().await;
+    let mut cluster = world.api.get(CLUSTER).unwrap();
+    let ready = cluster["status"]["conditions"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .find(|known| known["type"] == "Ready");
+    let ready = ready.unwrap();
+    (ready["status"], ready["reason"]) = ("True".into(), "Serving".into());
+    world.api.put(CLUSTER, cluster);
+    cluster::failure::tell(&world.context, &world.cluster, "ApplyFailed", "no".into()).await.unwrap();
+    assert_eq!(condition(&world, "Ready").1, "Serving");
+    assert_eq!(condition(&world, "Degraded").1, "ApplyFailed");
+}
+
+#[tokio::test]
+async fn every_kind_that_is_made_is_watched_by_label_since_what_tenants_depend_on_has_no_owner() {
+    let world = World::new();
+    with_monitoring(&world);
+    world.pass().await;
+    let made: BTreeSet<String> = world
+        .api
+        .everything()
+        .into_iter()
+        .filter(|(path, object)| {
+            path.contains("/namespaces/keys/")
+                && object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "kes-operator"
+        })
+        .map(|(path, _)| path.rsplit_once('/').unwrap().0.replace("/namespaces/keys", ""))
+        .collect();
+    assert!(made.len() >= 8, "{made:?}");
+    let stop = CancellationToken::new();
+    let running = controller::run(world.context.clone(), &[], stop.clone());
+    let missing = || made.difference(&world.api.watched()).cloned().collect::<Vec<_>>();
+    let all_watched = async {
+        while !missing().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = running => panic!("it ended"),
+        seen = tokio::time::timeout(Duration::from_secs(10), all_watched) => assert!(seen.is_ok(), "not watched: {:?}", missing()),
+    }
+    stop.cancel();
 }

@@ -92,7 +92,10 @@ pub(crate) async fn apply(client: &Client, objects: Objects) -> Result<Vec<Rule>
     for object in optional {
         match apply_optional(client, &namespace, object).await {
             // the right is optional, and so is what needs it
-            Err(Error::Read { object, source: kube::Error::Api(status) }) if status.code == 403 => {
+            Err(
+                Error::Read { object, source: kube::Error::Api(status) }
+                | Error::Write { object, source: kube::Error::Api(status) },
+            ) if status.code == 403 => {
                 notes.push(Rule::ObjectRefused { object, problem: status.message.clone() });
             }
             answer => drop(answer?),

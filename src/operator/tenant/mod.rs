@@ -145,7 +145,7 @@ async fn pass(
     let step = plan::plan(&seen, &wish, terms, before, serving, context.now());
     let snippet = missing(&seen, &wish);
     // what was injected stays on record when the next step does not succeed
-    let refused_before = before.is_some_and(|before| before.reason == "ApiRefused");
+    let refused_before = before.is_some_and(|before| before.reason == take::REFUSED);
     let reached = take::take(context, around, tenant, seen, step, refused_before).await;
     let tells = matches!(reached.rule, Rule::RenderPending | Rule::ManagedElsewhere { .. });
     (uid, Reached { injected: reached.injected.or(kept), snippet: snippet.filter(|_| tells), ..reached })
@@ -213,7 +213,7 @@ async fn leave(
             })
         }
         leave::Step::Restart(pods, injected) => {
-            let refused_before = before.reason == "ApiRefused";
+            let refused_before = before.reason == take::REFUSED;
             let reached =
                 take::restart(context, around.cluster, tenant, pods, injected, refused_before).await;
             Some(Reached { phase: TenantPhase::Unwiring, ..reached })

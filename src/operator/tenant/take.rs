@@ -36,6 +36,9 @@ use crate::{
     },
 };
 
+/// Reason of a tenant whose last step was refused: the next attempt is not announced again.
+pub(super) const REFUSED: &str = "ApiRefused";
+
 /// Takes `step`. No record in the answer means that the former one stands.
 ///
 /// What was refused last time is not announced again.

@@ -27,8 +27,7 @@ async fn patched(api: &FakeApi) -> Reached {
         "metadata": {"name": "myminio", "namespace": "tenant-lite", "uid": "u"}});
     api.put(TENANT, live);
     let tenant = serde_json::from_value(api.get(TENANT).unwrap()).unwrap();
-    let scope = Scope { operator: "ops", namespaces: &[] };
-    let context = Context::new(api.client(), fixture::defaults(), Metrics::new(), &scope);
+    let context = context(api);
     let seen = Seen { installed: true, tenant: Some(tenant), ..Seen::default() };
     let fields = json!({"env": [{"name": "A", "value": "1"}], "externalClientCertSecrets": [{"name": "kes-client-vault"}]});
     let fields = fields.as_object().unwrap().clone();
@@ -53,4 +52,47 @@ async fn a_definition_that_would_drop_the_certificate_is_found_out_before_anythi
     assert_eq!(reached.rule, Rule::FieldsUnknown { fields: vec!["spec.externalClientCertSecrets".into()] });
     assert_eq!(api.writes(), Vec::<String>::new());
     assert_eq!(api.get(TENANT).unwrap()["spec"], json!({"env": []}));
+}
+
+fn context(api: &FakeApi) -> Context {
+    Context::new(
+        api.client(),
+        fixture::defaults(),
+        Metrics::new(),
+        &Scope { operator: "ops", namespaces: &[] },
+    )
+}
+
+#[tokio::test]
+async fn a_patch_that_is_refused_waits_for_a_person_and_one_that_failed_for_the_next_pass() {
+    for (code, phase) in [
+        (403, TenantPhase::Blocked),
+        (422, TenantPhase::Blocked),
+        (409, TenantPhase::Prepared),
+        (500, TenantPhase::Prepared),
+    ] {
+        let api = FakeApi::default();
+        api.refuse(http::Method::PATCH, "/tenants/myminio", code);
+        let reached = patched(&api).await;
+        assert_eq!(reached.phase, phase, "{code}");
+        assert_eq!(reached.injected, None, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_restart_that_is_refused_again_and_again_is_announced_once() {
+    let api = FakeApi::default();
+    let context = context(&api);
+    api.refuse(http::Method::DELETE, "/pods/p", 403);
+    let wanted = fixture::wanted();
+    let once = async |refused_before| {
+        let pods = vec![PodId { name: "p".into(), uid: "u".into() }];
+        restart(&context, &fixture::cluster(), &wanted.tenants[0], pods, injected(), refused_before).await
+    };
+    let reached = once(false).await;
+    assert_eq!((reached.phase, reached.rule.reason()), (TenantPhase::Blocked, "ApiRefused"));
+    assert_eq!(api.events().len(), 1);
+    // as the next pass finds it in the status
+    once(reached.rule.reason() == REFUSED).await;
+    assert_eq!(api.events().len(), 1, "nobody is told every few seconds of a restart that does not happen");
 }
