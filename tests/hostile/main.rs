@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod crowd;
+mod drain;
 mod files;
 mod frames;
 mod http2;

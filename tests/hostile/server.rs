@@ -45,24 +45,17 @@ impl Server {
         let admin = pki::self_signed_client("admin", DAY).unwrap();
         let (address, health) = (free_address(), free_address());
         let certificate = prepare(dir.path(), address, health, &admin).await;
-        let log = std::fs::File::create(dir.path().join("server.log")).unwrap();
-        let audit = std::fs::File::create(dir.path().join("server.out")).unwrap();
-        let limit = files.map_or(String::new(), |files| format!("ulimit -n {files} && "));
-        let child = Command::new("sh")
-            .args(["-c", &format!("{limit}exec \"$0\" server --config config.yml data")])
-            .arg(env!("CARGO_BIN_EXE_kes"))
-            .current_dir(dir.path())
-            .env("KES_HOSTILE_UNSEAL_KEY", UNSEAL)
-            .stdin(Stdio::null())
-            .env("KES_LOG", level)
-            .stdout(audit)
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = spawn(dir.path(), files, level);
         let server = Self { child, address, health, admin, certificate, dir };
         server.answers().await;
         server.client(&server.admin).create_key(&key()).await.unwrap();
         server
+    }
+
+    /// Starts a server that has ended on what it left.
+    pub(crate) async fn start_again(&mut self) {
+        self.child = spawn(self.dir.path(), None, "info");
+        self.answers().await;
     }
 
     /// Waits until the server answers its admin on a new connection; fails after half a minute.
@@ -139,9 +132,63 @@ impl Server {
 
     /// Sends SIGHUP.
     pub(crate) fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.child.id()).unwrap();
         let process = rustix::process::Pid::from_raw(id).unwrap();
-        rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();
+        rustix::process::kill_process(process, signal).unwrap();
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// The exit code, once it has ended by itself; fails when that takes longer than `patience`.
+    pub(crate) async fn exited(&mut self, patience: Duration) -> Option<i32> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "it still runs after {patience:?}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until it answers `count` requests at once.
+    pub(crate) async fn is_busy_with(&self, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let wanted = format!("\nkes_requests_active {count}\n");
+        loop {
+            let metrics = self.ask_health("/metrics").await;
+            if metrics.contains(&wanted) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not {count} requests at once:\n{metrics}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The status line with which it answers the kubelet's question whether it is ready.
+    pub(crate) async fn ready(&self) -> String {
+        self.ask_health("/readyz").await.lines().next().unwrap_or_default().to_owned()
+    }
+
+    async fn ask_health(&self, path: &str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = TcpStream::connect(self.health).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 
     /// Everything it logged so far.
@@ -195,6 +242,23 @@ pub(crate) fn many_files() -> u64 {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+fn spawn(dir: &std::path::Path, files: Option<u32>, level: &str) -> Child {
+    let log = std::fs::File::create(dir.join("server.log")).unwrap();
+    let audit = std::fs::File::create(dir.join("server.out")).unwrap();
+    let limit = files.map_or(String::new(), |files| format!("ulimit -n {files} && "));
+    Command::new("sh")
+        .args(["-c", &format!("{limit}exec \"$0\" server --config config.yml data")])
+        .arg(env!("CARGO_BIN_EXE_kes"))
+        .current_dir(dir)
+        .env("KES_HOSTILE_UNSEAL_KEY", UNSEAL)
+        .stdin(Stdio::null())
+        .env("KES_LOG", level)
+        .stdout(audit)
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 async fn prepare(dir: &std::path::Path, address: SocketAddr, health: SocketAddr, admin: &PemPair) -> String {
