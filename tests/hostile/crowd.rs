@@ -25,10 +25,10 @@ fn crowd(wanted: usize) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_silent_connections_cost_bounded_memory_and_keep_nobody_out() {
+async fn ten_thousand_silent_connections_cost_bounded_memory_and_slow_nobody_down() {
     let server = Server::start().await;
     let (before, _) = server.memory();
-    let witness = Witness::start(&server);
+    let witness = Witness::start(&server).await;
     let mut silent = Vec::new();
     for n in 0..crowd(times(10_000)) {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -41,14 +41,14 @@ async fn ten_thousand_silent_connections_cost_bounded_memory_and_keep_nobody_out
     let (_, most) = server.memory();
     println!("{} silent connections: memory from {before} to at most {most} MiB", silent.len());
     assert!(most < before + 128, "from {before} to {most} MiB");
-    witness.was_served("silent connections").await;
+    witness.kept_its_latency("silent connections").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_with_certificates_cannot_fill_the_server() {
     let server = Server::start().await;
     let (before, _) = server.memory();
-    let witness = Witness::start(&server);
+    let witness = Witness::start(&server).await;
     let config = server.tls(&stranger(), "http/1.1");
     let mut held = Vec::new();
     for _ in 0..crowd(times(2000)) {
@@ -68,14 +68,14 @@ async fn strangers_with_certificates_cannot_fill_the_server() {
         closed += usize::from(read.await.is_ok());
     }
     assert!(closed > 0, "nobody had to leave");
-    witness.was_served("strangers").await;
+    witness.kept_its_latency("strangers").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_of_one_known_client_cost_bounded_memory_each() {
     let server = Server::start().await;
     let (before, _) = server.memory();
-    let witness = Witness::start(&server);
+    let witness = Witness::start(&server).await;
     let config = server.tls(&server.admin, "http/1.1");
     let mut held = Vec::new();
     let count = crowd(times(1000));
@@ -90,5 +90,5 @@ async fn connections_of_one_known_client_cost_bounded_memory_each() {
     let (now, most) = server.memory();
     println!("{count} known connections: memory from {before} to {now}, at most {most} MiB");
     assert!(now - before < 64 * u64::try_from(count.div_ceil(1000)).unwrap(), "from {before} to {now} MiB");
-    witness.was_served("known connections").await;
+    witness.kept_its_latency("known connections").await;
 }

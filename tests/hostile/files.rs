@@ -8,7 +8,7 @@ use crate::server::{Server, Witness};
 async fn a_low_limit_of_open_files_is_told_and_survived() {
     let server = Server::start_with(Some(256), "info").await;
     server.logs("open files").await;
-    let witness = Witness::start(&server);
+    let witness = Witness::start(&server).await;
     let mut held = Vec::new();
     for _ in 0..600 {
         held.push(TcpStream::connect(server.address).await.unwrap());

@@ -40,7 +40,7 @@ async fn flood(
 async fn attack(name: &str, hello: Vec<u8>, bytes: impl Fn(u32) -> Vec<u8>, count: usize) -> (End, u32) {
     let server = Server::start().await;
     let (before, _) = server.memory();
-    let witness = Witness::start(&server);
+    let witness = Witness::start(&server).await;
     let connection = server.connect(&server.tls(&stranger(), "h2")).await.unwrap();
     let count = u32::try_from(times(count)).unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(50), flood(connection, hello, bytes, count));
@@ -57,13 +57,33 @@ fn id(n: u32) -> u32 {
     2 * n + 1
 }
 
+/// The stream `n` of CVE-2023-44487: begun and taken back at once.
+fn open_and_reset(n: u32) -> Vec<u8> {
+    let cancel = frames::frame(frames::RST_STREAM, 0, id(n), &8u32.to_be_bytes());
+    [frames::request(id(n), "POST", "/v1/key/create/x"), cancel].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rapid_reset_over_and_over_slows_nobody_down() {
+    let server = Server::start().await;
+    let witness = Witness::start(&server).await;
+    let config = server.tls(&stranger(), "h2");
+    let attackers = (0..times(4)).map(|_| async {
+        let mut ended = 0;
+        // one may end before others had their say, so it comes again
+        while ended < 3 || !witness.has_seen_enough() {
+            let Ok(connection) = server.connect(&config).await else { continue };
+            flood(connection, frames::hello(&[]), open_and_reset, 5000).await;
+            ended += 1;
+        }
+    });
+    futures::future::join_all(attackers).await;
+    witness.kept_its_latency("rapid resets over and over").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rapid_reset_ends_the_connection() {
-    let reset = |n| {
-        let cancel = frames::frame(frames::RST_STREAM, 0, id(n), &8u32.to_be_bytes());
-        [frames::request(id(n), "POST", "/v1/key/create/x"), cancel].concat()
-    };
-    let (end, _) = attack("rapid reset", frames::hello(&[]), reset, 50_000).await;
+    let (end, _) = attack("rapid reset", frames::hello(&[]), open_and_reset, 50_000).await;
     assert_eq!(end, End::GoAway(ENHANCE_YOUR_CALM));
 }
 
@@ -124,7 +144,7 @@ async fn data_without_content_and_without_end_costs_no_memory() {
 async fn whoever_sends_and_never_reads_is_not_listened_to_without_end() {
     let server = Server::start().await;
     let (before, _) = server.memory();
-    let witness = Witness::start(&server);
+    let witness = Witness::start(&server).await;
     let config = server.tls(&stranger(), "h2");
     let attackers = (0..10).map(|_| async {
         let mut stream = server.connect(&config).await.unwrap();

@@ -35,7 +35,7 @@ async fn a_new_certificate_is_used_for_new_connections_and_open_ones_go_on() {
 
     is_answered(&mut open).await;
     let after = server.tls(&server.admin, "http/1.1");
-    let witness = Witness::start(&server);
+    let witness = Witness::start(&server).await;
     is_answered(&mut server.connect(&after).await.unwrap()).await;
     server
         .connect(&server.tls_trusting(&old, &server.admin, "http/1.1"))

@@ -45,7 +45,7 @@ async fn overfeed(server: &Server, who: &PemPair, head: &str, flood: &[u8], most
 async fn what_is_too_large_is_refused_before_it_is_kept() {
     let server = Server::start().await;
     let (before, _) = server.memory();
-    let witness = Witness::start(&server);
+    let witness = Witness::start(&server).await;
     let huge = vec![b'x'; 1 << 16];
     let post = "POST /v1/key/generate/key HTTP/1.1\r\nHost: x\r\n";
     let chunk = [b"10000\r\n".as_slice(), &huge, b"\r\n"].concat();
@@ -150,7 +150,7 @@ async fn a_header_list_of_http2_beyond_16_kib_is_refused() {
 async fn large_requests_whose_answers_are_never_read_cost_bounded_memory() {
     let server = Server::start().await;
     let (before, _) = server.memory();
-    let witness = Witness::start(&server);
+    let witness = Witness::start(&server).await;
     let config = server.tls(&server.admin, "h2");
     let body = Bytes::from(format!(r#"{{"plaintext":"{}"}}"#, "A".repeat((1 << 20) - 100)));
     let mut streams = Vec::new();
@@ -191,7 +191,7 @@ async fn large_requests_whose_answers_are_never_read_cost_bounded_memory() {
 async fn pipelined_requests_whose_answers_are_never_read_end_the_connection() {
     let server = Server::start().await;
     let (before, _) = server.memory();
-    let witness = Witness::start(&server);
+    let witness = Witness::start(&server).await;
     let config = server.tls(&server.admin, "http/1.1");
     let attackers = (0..times(20)).map(|_| async {
         let mut stream = server.connect(&config).await.unwrap();

@@ -40,11 +40,11 @@ async fn trickle(
 
 /// All at once, since each takes as long as the server's patience.
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_headers_handshakes_and_bodies_are_cut_off_in_time_and_others_are_served() {
+async fn slow_headers_handshakes_and_bodies_are_cut_off_in_time_and_slow_nobody_down() {
     let server = Server::start().await;
-    let witness = Witness::start(&server);
+    let witness = Witness::start(&server).await;
     tokio::join!(slow_headers(&server), slow_handshakes(&server), slow_bodies(&server));
-    witness.was_served("slow clients").await;
+    witness.kept_its_latency("slow clients").await;
 }
 
 /// A header that comes byte by byte is cut off after 5 to 10 seconds.
@@ -130,7 +130,7 @@ async fn slow_probes_do_not_keep_the_health_port_from_the_kubelet() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_of_http2_that_is_never_finished_holds_nobody_up() {
     let server = Server::start().await;
-    let witness = Witness::start(&server);
+    let witness = Witness::start(&server).await;
     let config = server.tls(&stranger(), "h2");
     let mut held = Vec::new();
     for _ in 0..times(100) {
