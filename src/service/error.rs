@@ -60,11 +60,18 @@ pub struct Damage {
     pub(super) record: String,
     /// What does not fit.
     pub(super) why: String,
+    /// Whether it is the volume that could not be read, and not what was read: then it is read again.
+    pub(super) is_passing: bool,
 }
 
 impl Damage {
     pub(super) fn new(key: &RecordKey, why: impl std::fmt::Display) -> Self {
-        Self { record: key.to_string(), why: why.to_string() }
+        Self { record: key.to_string(), why: why.to_string(), is_passing: false }
+    }
+
+    /// A record that the volume does not let be read now.
+    pub(super) fn passing(key: &RecordKey, why: &StoreError) -> Self {
+        Self { is_passing: true, ..Self::new(key, why) }
     }
 }
 
@@ -87,7 +94,9 @@ impl Error {
                 ApiError::new(Fault::Unavailable, self.to_string())
             }
             Self::Store(error) if error.is_disk_full() => ApiError::STORAGE_FULL,
-            Self::Damaged(Damage { record, why }) => damaged(record, why),
+            Self::Damaged(Damage { record, why, is_passing: false }) => damaged(record, why),
+            Self::Damaged(Damage { record, why, is_passing: true }) => away(&format_args!("{record}: {why}")),
+            Self::Store(error) if error.is_passing() => away(error),
             Self::Store(StoreError::Unreadable { record, source }) => damaged(record, &source.to_string()),
             Self::Stale => ApiError::new(Fault::Unavailable, self.to_string()),
             Self::Unreadable => ApiError::new(
@@ -116,6 +125,11 @@ fn damaged(record: &str, why: &str) -> ApiError {
     let id = fingerprint(record);
     ApiError::new(Fault::Internal, format!("record is damaged (id {id})"))
         .because(format_args!("{record}: {why}"))
+}
+
+/// Clients try a 503 again.
+fn away(why: &dyn std::fmt::Display) -> ApiError {
+    ApiError::new(Fault::Unavailable, "the volume cannot be read now: try again").because(why)
 }
 
 fn fingerprint(text: &str) -> String {

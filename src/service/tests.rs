@@ -316,6 +316,64 @@ async fn a_damaged_record_is_refused_with_an_id_and_hides_nothing_else_also_afte
     assert!(may!(service, "app-2", "default", action::GenerateKey, "/v1/key/generate/k").is_ok());
 }
 
+#[tokio::test]
+async fn a_volume_that_cannot_be_read_for_a_while_is_no_damage_and_nothing_of_it_is_remembered() {
+    let world = World::new();
+    world.init().await;
+    let service = world.open().await;
+    create(&service, "default", "key").await.unwrap();
+    let core = service.core().unwrap();
+    let id = core.view.get(&name("default")).unwrap().id;
+    core.forget_all(id);
+    let counted = damaged_records_met();
+    let is_passing = |error: &ApiError| {
+        error.status() == 503 && error.message() == "the volume cannot be read now: try again"
+    };
+
+    core.consensus.records().be_away(true);
+    assert!(is_passing(&describe(&service, "key").unwrap_err()));
+    // as after a change of theirs, or at a start
+    for key in [
+        RecordKey::of_enclave(Kind::Policy, id, "app"),
+        RecordKey::of_enclave(Kind::Identity, id, "app-1"),
+        RecordKey::of_cluster(Kind::Enclave, "default"),
+    ] {
+        core.view.refresh(&key).unwrap();
+    }
+    let role = || may!(service, "app-1", "default", action::GenerateKey, "/v1/key/generate/k").map(|_| ());
+    assert!(is_passing(&role().unwrap_err()), "nothing is granted that cannot be read");
+
+    core.consensus.records().be_away(false);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while let Err(error) = role() {
+        assert!(is_passing(&error) && std::time::Instant::now() < deadline, "{error}");
+        tokio::task::yield_now().await;
+    }
+    describe(&service, "key").unwrap();
+    assert_eq!(damaged_records_met(), counted, "none was damaged");
+}
+
+#[tokio::test]
+async fn what_cannot_be_listed_at_a_start_is_listed_again() {
+    let world = World::new();
+    world.init().await;
+    let service = world.open().await;
+    let core = service.core().unwrap();
+    let records = core.consensus.records().clone();
+    records.be_away(true);
+    let root = Arc::clone(&core.root);
+    let view = view::View::load("c1", root, records.clone()).unwrap();
+    let admin = |view: &view::View| view.with(&name("default"), |enclave| enclave.admin.clone());
+    assert_eq!(admin(&view).unwrap_err().to_api().status(), 503);
+    records.be_away(false);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while let Err(error) = admin(&view) {
+        assert!(std::time::Instant::now() < deadline, "{error}");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(admin(&view).unwrap().as_str(), ADMIN);
+}
+
 /// Waits until no former version of a key is in use.
 async fn through(service: &Service) -> message::Rotation {
     loop {

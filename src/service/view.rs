@@ -4,9 +4,16 @@
 //! map shares all but a handful of nodes with the old one: a change among 200,000 identities costs microseconds, and
 //! whoever still reads the old map has the policies and identities of one moment.
 //!
-//! A record that does not open is kept as damaged: what depends on it is refused with its id, everything else works.
+//! A record that does not open is kept as damaged: what depends on it is refused with its id, everything else works. One
+//! that the volume does not let be read is refused too, and read again when somebody asks for anything: it may pass.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 use imbl::HashMap;
@@ -23,6 +30,9 @@ use crate::{
     crypto::SealingKeys,
     store::{EnclaveId, Kind, RecordKey, Records, StoreError},
 };
+
+/// How often at most a volume that could not be read is tried again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct StoredPolicy {
     pub(super) body: PolicyBody,
@@ -128,6 +138,16 @@ pub(super) struct View {
     cluster_id: String,
     root: Arc<ArcSwap<SealingKeys>>,
     records: Records,
+    has_unread: AtomicBool,
+    unread: Mutex<Unread>,
+}
+
+/// What the volume did not let be read.
+#[derive(Default)]
+struct Unread {
+    /// Records, and with an empty name all of a kind.
+    keys: Vec<RecordKey>,
+    tried: Option<Instant>,
 }
 
 impl View {
@@ -142,6 +162,8 @@ impl View {
             cluster_id: cluster_id.into(),
             root,
             records,
+            has_unread: AtomicBool::new(false),
+            unread: Mutex::default(),
         };
         let (keys, unknown) = view.keys(Kind::Enclave, EnclaveId::CLUSTER);
         view.enclaves.store(Arc::new(Enclaves { unknown, ..Enclaves::default() }));
@@ -160,6 +182,9 @@ impl View {
         enclave: &EnclaveName,
         f: impl FnOnce(&Arc<Enclave>) -> R,
     ) -> Result<R, Error> {
+        if self.has_unread.load(Ordering::Acquire) {
+            self.read_again();
+        }
         let enclaves = self.enclaves.load();
         match (enclaves.by_name.get(enclave), &enclaves.unknown) {
             (Some(Ok(enclave)), _) => Ok(f(enclave)),
@@ -181,7 +206,7 @@ impl View {
         match key.kind {
             Kind::Enclave => {
                 let name = name_of(key, EnclaveName::new(&key.name))?;
-                match keep_damage(self.read_enclave(key))? {
+                match self.keep_damage(key, self.read_enclave(key))? {
                     Some(enclave) => enclaves.insert(name, enclave),
                     None => enclaves.remove(&name),
                 }
@@ -211,7 +236,7 @@ impl View {
 
     fn load_policy(&self, enclave: &mut Enclave, key: &RecordKey) -> Result<(), Error> {
         let name = name_of(key, PolicyName::new(&key.name))?;
-        match keep_damage(self.read_policy(&enclave.secret, key))? {
+        match self.keep_damage(key, self.read_policy(&enclave.secret, key))? {
             Some(policy) => enclave.policies.insert(name, policy),
             None => enclave.policies.remove(&name),
         };
@@ -220,7 +245,7 @@ impl View {
 
     fn load_identity(&self, enclave: &mut Enclave, key: &RecordKey) -> Result<(), Error> {
         let name = name_of(key, Identity::new(&key.name))?;
-        match keep_damage(self.read_body(&enclave.secret, key))? {
+        match self.keep_damage(key, self.read_body(&enclave.secret, key))? {
             Some(identity) => enclave.identities.insert(name, identity),
             None => enclave.identities.remove(&name),
         };
@@ -268,7 +293,13 @@ impl View {
         });
         let unknown = visited.err().map(|error| {
             tracing::error!(%error, ?kind, %enclave, "some records cannot be listed: what depends on them is refused");
-            Damage::new(&RecordKey::of_enclave(kind, enclave, ""), error)
+            let all = RecordKey::of_enclave(kind, enclave, "");
+            if error.is_passing() {
+                let damage = Damage::passing(&all, &error);
+                self.note_unread(all);
+                return damage;
+            }
+            Damage::new(&all, error)
         });
         (keys, unknown)
     }
@@ -281,6 +312,89 @@ impl View {
         Ok(Some(StoredPolicy { body, compiled }))
     }
 
+    /// Damage to one record is a fact to remember, and so is that it could not be read, until it can.
+    fn keep_damage<T>(
+        &self,
+        key: &RecordKey,
+        read: Result<Option<T>, Error>,
+    ) -> Result<Option<Loaded<T>>, Error> {
+        match read {
+            Ok(found) => Ok(found.map(|value| Ok(Arc::new(value)))),
+            Err(Error::Store(error)) if error.is_passing() => {
+                tracing::error!(%error, "a record cannot be read now; what depends on it is refused until it can");
+                self.note_unread(key.clone());
+                Ok(Some(Err(Damage::passing(key, &error))))
+            }
+            Err(Error::Store(StoreError::Unreadable { record, source })) => {
+                let damage = Damage { record, why: source.to_string(), is_passing: false };
+                tracing::error!(%damage, "a record cannot be read; others are not affected");
+                Ok(Some(Err(damage)))
+            }
+            Err(Error::Damaged(damage)) => {
+                tracing::error!(%damage, "a record cannot be used; others are not affected");
+                Ok(Some(Err(damage)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unread(&self) -> MutexGuard<'_, Unread> {
+        // a list of names is whole at any time
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_unread(&self, key: RecordKey) {
+        let mut unread = self.unread();
+        if !unread.keys.contains(&key) {
+            unread.keys.push(key);
+        }
+        self.has_unread.store(true, Ordering::Release);
+    }
+
+    /// Reads what could not be read before; what still cannot is noted again on the way.
+    fn read_again(&self) {
+        let mut unread = self.unread();
+        if unread.tried.is_some_and(|tried| tried.elapsed() < READ_AGAIN) {
+            return;
+        }
+        unread.tried = Some(Instant::now());
+        self.has_unread.store(false, Ordering::Release);
+        let keys = std::mem::take(&mut unread.keys);
+        drop(unread);
+        for key in keys {
+            let again = if key.name.is_empty() { self.list_again(&key) } else { self.refresh(&key) };
+            if let Err(error) = again {
+                tracing::error!(%error, %key, "a record is not taken into memory");
+            }
+        }
+    }
+
+    /// Finds out again which enclaves there are, or which policies and identities an enclave has.
+    fn list_again(&self, all: &RecordKey) -> Result<(), Error> {
+        let kinds: &[Kind] =
+            if all.kind == Kind::Enclave { &[Kind::Enclave] } else { &[Kind::Policy, Kind::Identity] };
+        let mut unknown = None;
+        for kind in kinds {
+            let (keys, why) = self.keys(*kind, all.enclave);
+            for key in keys {
+                self.refresh(&key)?;
+            }
+            unknown = unknown.or(why);
+        }
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut enclaves = Enclaves::clone(&self.enclaves.load());
+        if all.kind == Kind::Enclave {
+            enclaves.unknown = unknown;
+        } else if let Some(name) = enclaves.names.get(&all.enclave).cloned()
+            && let Some(Ok(enclave)) = enclaves.by_name.get(&name)
+        {
+            let changed = Enclave { unknown, ..Enclave::clone(enclave) };
+            enclaves.by_name.insert(name, Ok(Arc::new(changed)));
+        }
+        self.enclaves.store(Arc::new(enclaves));
+        Ok(())
+    }
+
     fn read_body<T: serde::de::DeserializeOwned>(
         &self,
         secret: &SealingKeys,
@@ -288,23 +402,6 @@ impl View {
     ) -> Result<Option<T>, Error> {
         let Some(sealed) = self.records.get(key)? else { return Ok(None) };
         Sealer { cluster: &self.cluster_id }.open_body(secret, key, &sealed).map(Some)
-    }
-}
-
-/// Damage to one record is a fact to remember, everything else an error.
-fn keep_damage<T>(read: Result<Option<T>, Error>) -> Result<Option<Loaded<T>>, Error> {
-    match read {
-        Ok(found) => Ok(found.map(|value| Ok(Arc::new(value)))),
-        Err(Error::Store(StoreError::Unreadable { record, source })) => {
-            let damage = Damage { record, why: source.to_string() };
-            tracing::error!(%damage, "a record cannot be read; others are not affected");
-            Ok(Some(Err(damage)))
-        }
-        Err(Error::Damaged(damage)) => {
-            tracing::error!(%damage, "a record cannot be used; others are not affected");
-            Ok(Some(Err(damage)))
-        }
-        Err(error) => Err(error),
     }
 }
 

@@ -101,6 +101,9 @@ impl StoreError {
     pub fn next_step(&self) -> &'static str {
         match self {
             error if error.is_disk_full() => "Enlarge the volume; the server then goes on by itself.",
+            error if error.is_passing() => {
+                "Look at the volume and its node; what could not be read is read again by itself."
+            }
             Self::Damaged { .. } | Self::Engine { .. } => {
                 "Restore the whole data directory from its volume's snapshot or a backup; nothing was changed."
             }

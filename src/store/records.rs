@@ -68,6 +68,9 @@ pub(super) struct Shared {
     /// Why the records could not be written when they were last, but for a full volume.
     trouble: Mutex<Option<Trouble>>,
     closing: AtomicBool,
+    /// Stands in for a volume that cannot be read for a while.
+    #[cfg(test)]
+    pub(super) away: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -248,6 +251,8 @@ impl Records {
             // known before the first change comes
             trouble: Mutex::new(check_room(&tree, Step::Flush).err().as_ref().and_then(Trouble::of)),
             closing: AtomicBool::new(false),
+            #[cfg(test)]
+            away: AtomicBool::new(false),
             files: Files::new(path, &tree),
             tree,
         });
@@ -262,12 +267,23 @@ impl Records {
     /// The value of one record.
     ///
     /// # Errors
-    /// When the volume cannot be read, or the record is damaged.
+    /// When the volume cannot be read, or the record is damaged: [`StoreError::is_passing`] tells which.
     pub fn get(&self, key: &RecordKey) -> Result<Option<Vec<u8>>, StoreError> {
+        #[cfg(test)]
+        if self.shared.away.load(Ordering::Acquire) {
+            let source = std::io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()).into();
+            return Err(StoreError::Unreadable { record: key.to_string(), source });
+        }
         match self.shared.tree.get(key.encode(), SeqNo::MAX) {
             Ok(value) => Ok(value.map(|value| value.to_vec())),
             Err(source) => Err(StoreError::Unreadable { record: key.to_string(), source }),
         }
+    }
+
+    /// Makes every read fail as on a volume that is away, or no more.
+    #[cfg(test)]
+    pub(crate) fn be_away(&self, away: bool) {
+        self.shared.away.store(away, Ordering::Release);
     }
 
     /// Calls `visit` with every record of `kind` in `enclave` whose name begins with `prefix`, ordered by name,
@@ -321,6 +337,11 @@ impl Records {
         end: Vec<u8>,
         visit: &mut dyn FnMut(RecordKey, &[u8]) -> bool,
     ) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if self.shared.away.load(Ordering::Acquire) {
+            let source = std::io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()).into();
+            return Err(StoreError::at("list")(source));
+        }
         let copy = self.copy();
         for entry in self.shared.tree.range(first..end, copy.moment.seqno, None) {
             let (key, value) = entry.into_inner().map_err(StoreError::at("list"))?;
