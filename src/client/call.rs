@@ -1,13 +1,16 @@
 //! One call: build the request, send it, try again where that helps, read the answer.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use http_body_util::Full;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Client, Error, Lines, connection::Broken};
+use super::{
+    Client, Error, Lines,
+    connection::{Broken, Connector},
+};
 use crate::{
     api::{ApiError, Fault, message::Refusal},
     world::{Random, System},
@@ -15,6 +18,8 @@ use crate::{
 
 /// How often one call is sent at most.
 const ATTEMPTS: u32 = 3;
+/// How long a connection may take to come about where there is another server to ask.
+const CONNECT: Duration = Duration::from_secs(3);
 /// Bounds of the pause between two attempts, in milliseconds: random, so that many clients do not come back at once.
 const PAUSE_MS: (u64, u64) = (200, 1000);
 
@@ -61,10 +66,11 @@ impl Client {
         body: Bytes,
     ) -> Result<http::Response<Bytes>, Error> {
         let attempts = async {
-            let mut attempt = 1;
+            let (mut attempt, mut away) = (1, 0);
             loop {
-                let request = self.request(&method, scope, path, body.clone())?;
-                let pause = match self.connector.exchange(request).await {
+                let connector = self.connector();
+                let request = self.request(connector, &method, scope, path, body.clone())?;
+                let pause = match connector.exchange(request, self.connect_time()).await {
                     Ok(answer) if answer.status() == StatusCode::OK => return Ok(answer),
                     Ok(answer) => {
                         let again = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
@@ -75,13 +81,19 @@ impl Client {
                     }
                     // another attempt meets the same certificate
                     Err(Broken { error: error @ Error::Tls { .. }, .. }) => return Err(error),
+                    // somebody else may be there
+                    Err(Broken { kept: false, .. }) if away + 1 < self.connectors.len() => {
+                        away += 1;
+                        self.turn_from(connector);
+                        continue;
+                    }
                     Err(Broken { error, .. }) if attempt == ATTEMPTS => return Err(error),
                     // the server closed it while it was idle
                     Err(Broken { kept: true, .. }) => Duration::ZERO,
                     Err(Broken { kept: false, .. }) => pause(),
                 };
                 tokio::time::sleep(pause).await;
-                attempt += 1;
+                (attempt, away) = (attempt + 1, 0);
             }
         };
         match tokio::time::timeout(self.timeout, attempts).await {
@@ -97,34 +109,61 @@ impl Client {
         path: &str,
     ) -> Result<Lines<T>, Error> {
         let begin = async {
+            let mut away = 0;
             loop {
-                match self.connector.begin(self.request(&Method::GET, scope, path, Bytes::new())?).await {
+                let connector = self.connector();
+                let request = self.request(connector, &Method::GET, scope, path, Bytes::new())?;
+                match connector.begin(request, self.connect_time()).await {
                     Ok((_, answer)) if answer.status() == StatusCode::OK => return Ok(answer),
                     Ok((_, answer)) => {
-                        let answer = self.connector.collect(answer).await?;
+                        let answer = connector.collect(answer).await?;
                         return Err(Error::Api(refusal(&answer)));
                     }
+                    Err(Broken { error: error @ Error::Tls { .. }, .. }) => return Err(error),
                     // the server closed it while it was idle
                     Err(Broken { kept: true, .. }) => {}
+                    Err(Broken { kept: false, .. }) if away + 1 < self.connectors.len() => {
+                        away += 1;
+                        self.turn_from(connector);
+                    }
                     Err(Broken { kept: false, error }) => return Err(error),
                 }
             }
         };
         let answer = tokio::time::timeout(self.timeout, begin).await.map_err(|_| self.too_late())??;
-        Ok(Lines::new(answer.into_body(), self.connector.endpoint.text.clone()))
+        Ok(Lines::new(answer.into_body(), self.connector().endpoint.text.clone()))
+    }
+
+    /// The server that is asked now.
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connectors[self.current.load(Relaxed) % self.connectors.len()]
+    }
+
+    /// From now on the server after `away` is asked, unless another call has turned from it already.
+    fn turn_from(&self, away: &Connector) {
+        let current = self.current.load(Relaxed);
+        if std::ptr::eq(away, &raw const self.connectors[current % self.connectors.len()]) {
+            let _ = self.current.compare_exchange(current, current.wrapping_add(1), Relaxed, Relaxed);
+        }
+    }
+
+    /// How long a connection may take to come about: with one server all the time that there is.
+    fn connect_time(&self) -> Duration {
+        if self.connectors.len() > 1 { CONNECT.min(self.timeout) } else { self.timeout }
     }
 
     fn too_late(&self) -> Error {
-        Error::Timeout { endpoint: self.connector.endpoint.text.clone(), after: self.timeout }
+        Error::Timeout { endpoint: self.connector().endpoint.text.clone(), after: self.timeout }
     }
 
     /// An answer that is not what the contract promises.
     pub(super) fn protocol(&self, reason: impl Into<String>) -> Error {
-        Error::Protocol { endpoint: self.connector.endpoint.text.clone(), reason: reason.into() }
+        Error::Protocol { endpoint: self.connector().endpoint.text.clone(), reason: reason.into() }
     }
 
     fn request(
         &self,
+        connector: &Connector,
         method: &Method,
         scope: Scope,
         path: &str,
@@ -134,7 +173,7 @@ impl Client {
             (Scope::Enclave, Some(enclave)) => format!("?enclave={enclave}"),
             _ => String::new(),
         };
-        let uri = format!("https://{}{path}{query}", self.connector.endpoint.authority);
+        let uri = format!("https://{}{path}{query}", connector.endpoint.authority);
         let mut request = http::Request::builder()
             .method(method)
             .uri(uri)

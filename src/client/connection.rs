@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -66,8 +67,9 @@ impl Connector {
     pub(super) async fn exchange(
         &self,
         request: http::Request<Full<Bytes>>,
+        connect_time: Duration,
     ) -> Result<http::Response<Bytes>, Broken> {
-        let (Used { kept, sender }, answer) = self.begin(request).await?;
+        let (Used { kept, sender }, answer) = self.begin(request, connect_time).await?;
         let answer = self.collect(answer).await.map_err(|error| Broken { kept, error })?;
         self.keep(sender);
         Ok(answer)
@@ -83,14 +85,20 @@ impl Connector {
         Ok(http::Response::from_parts(head, body.to_bytes()))
     }
 
-    /// Sends one request and reads the head of its answer.
+    /// Sends one request and reads the head of its answer. A new connection may take `connect_time` to come about.
     pub(super) async fn begin(
         &self,
         request: http::Request<Full<Bytes>>,
+        connect_time: Duration,
     ) -> Result<(Used, http::Response<Incoming>), Broken> {
         let (kept, mut sender) = match self.take() {
             Some(sender) => (true, sender),
-            None => (false, self.connect().await.map_err(|error| Broken { kept: false, error })?),
+            None => {
+                let connected = tokio::time::timeout(connect_time, self.connect()).await;
+                let endpoint = self.endpoint.text.clone();
+                let connected = connected.unwrap_or(Err(Error::Timeout { endpoint, after: connect_time }));
+                (false, connected.map_err(|error| Broken { kept: false, error })?)
+            }
         };
         let broken = |error: &(dyn std::error::Error + 'static)| Broken { kept, error: self.classify(error) };
         let answer = match &mut sender {

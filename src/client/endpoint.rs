@@ -17,6 +17,15 @@ pub(super) struct Endpoint {
     pub(super) name: ServerName<'static>,
 }
 
+/// Parses one address or several, separated by commas; at least one.
+pub(super) fn parse_list(text: &str) -> Result<Vec<Endpoint>, Error> {
+    let list: Vec<_> = text.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
+    if list.is_empty() {
+        return Endpoint::parse(text).map(|one| vec![one]);
+    }
+    list.into_iter().map(Endpoint::parse).collect()
+}
+
 impl Endpoint {
     /// Parses; the port is optional, a path is not allowed.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
@@ -47,6 +56,19 @@ impl Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_endpoints_has_at_least_one_and_no_bad_one() {
+        let hosts = |text| {
+            let list = parse_list(text).unwrap();
+            list.into_iter().map(|endpoint| endpoint.host).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts("https://a"), ["a"]);
+        assert_eq!(hosts("https://a:1, https://b:2,,"), ["a", "b"]);
+        for bad in ["", ",", "https://a,b", "https://a,http://b"] {
+            assert!(parse_list(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn an_endpoint_is_https_with_a_host_and_nothing_after_it() {

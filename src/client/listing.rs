@@ -46,7 +46,7 @@ impl Client {
                 .ok_or_else(|| self.protocol("a listed name breaks the name rule"));
         }
         let lines = answer.body().split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        lines.map(|line| parse_line(line, &self.connector.endpoint.text)).collect()
+        lines.map(|line| parse_line(line, &self.connector().endpoint.text)).collect()
     }
 }
 

@@ -20,7 +20,11 @@ mod system;
 mod tests;
 mod tls;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 pub(crate) use any_server::AnyServer;
 pub use error::Error;
@@ -32,7 +36,8 @@ use crate::{api::EnclaveName, pki::ClientIdentity};
 
 /// Where to connect, as whom, and whom to trust.
 pub struct Config {
-    /// `https://host:port`; the host is what the server's certificate must name.
+    /// `https://host:port`; the host is what the server's certificate must name. Several, separated by commas, are servers
+    /// of which any will do: the next one is asked when one is away.
     pub endpoint: String,
     /// Connect here instead of resolving the endpoint's host.
     pub connect_to: Option<SocketAddr>,
@@ -46,9 +51,12 @@ pub struct Config {
     pub timeout: Duration,
 }
 
-/// A client of one server. Cheap to share behind a reference or an [`std::sync::Arc`].
+/// A client of one server, or of several that are alike. Cheap to share behind a reference or an [`std::sync::Arc`].
 pub struct Client {
-    connector: connection::Connector,
+    /// One per address.
+    connectors: Vec<connection::Connector>,
+    /// The one that answered last.
+    current: AtomicUsize,
     enclave: Option<EnclaveName>,
     timeout: Duration,
 }
@@ -60,8 +68,12 @@ impl Client {
     /// [`Error::Endpoint`] and [`Error::Trust`].
     pub fn new(config: Config) -> Result<Self, Error> {
         let Config { endpoint, connect_to, identity, trust, enclave, timeout } = config;
-        let endpoint = endpoint::Endpoint::parse(&endpoint)?;
         let tls = tls::config(&identity, &trust)?;
-        Ok(Self { connector: connection::Connector::new(endpoint, connect_to, tls), enclave, timeout })
+        let endpoints = endpoint::parse_list(&endpoint)?;
+        let connectors = endpoints
+            .into_iter()
+            .map(|endpoint| connection::Connector::new(endpoint, connect_to, Arc::clone(&tls)))
+            .collect();
+        Ok(Self { connectors, current: AtomicUsize::new(0), enclave, timeout })
     }
 }

@@ -339,3 +339,67 @@ async fn lines_are_read_as_they_come_however_the_answer_is_cut() {
     assert_eq!(refused.api(), Some(&ApiError::NOT_ALLOWED));
     assert_eq!(server.seen()[3], "GET /v1/log/audit?enclave=tenant");
 }
+
+/// A port of this machine at which nobody listens.
+fn nobody() -> String {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    format!("https://localhost:{}", address.port())
+}
+
+impl Scripted {
+    /// A client of several addresses, one of which is this server's.
+    fn among(&self, endpoint: String) -> Client {
+        Client::new(Config {
+            endpoint,
+            connect_to: None,
+            identity: self_signed_identity(),
+            trust: Trust::Insecure,
+            enclave: None,
+            timeout: Duration::from_secs(10),
+        })
+        .unwrap()
+    }
+
+    fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.address.port())
+    }
+}
+
+fn self_signed_identity() -> crate::pki::ClientIdentity {
+    let pair = self_signed_client("client", Duration::from_secs(3600)).unwrap();
+    crate::pki::ClientIdentity::from_pem(pair.certificate.as_bytes(), pair.key.as_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn the_next_server_is_asked_when_one_is_away_and_from_then_on() {
+    for alpn in [&b"h2"[..], b"http/1.1"] {
+        let server = Scripted::start(alpn, vec![Say::Answer(200, JSON, "")]).await;
+        let client = server.among(format!("{}, {}, {}", nobody(), nobody(), server.url()));
+        let began = std::time::Instant::now();
+        for _ in 0..3 {
+            client.create_key(&name()).await.unwrap();
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "nobody waits for those who are away");
+        assert_eq!(server.seen().len(), 3, "each call reaches it once");
+        assert_eq!(server.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_also_where_another_server_could_be_asked() {
+    let json = r#"{"message":"key already exists"}"#;
+    let refusing = Scripted::start(b"h2", vec![Say::Answer(400, JSON, json)]).await;
+    let other = Scripted::start(b"h2", vec![Say::Answer(200, JSON, "")]).await;
+    let client = refusing.among(format!("{},{}", refusing.url(), other.url()));
+    let error = client.create_key(&name()).await.unwrap_err();
+    assert!(matches!(&error, Error::Api(refusal) if *refusal == ApiError::KEY_EXISTS), "{error}");
+    assert_eq!((refusing.seen().len(), other.seen().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn when_all_are_away_it_is_said() {
+    let server = Scripted::start(b"h2", vec![Say::Answer(200, JSON, "")]).await;
+    let client = server.among(format!("{},{}", nobody(), nobody()));
+    let error = client.create_key(&name()).await.unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }), "{error}");
+}
