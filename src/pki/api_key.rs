@@ -54,7 +54,7 @@ impl ApiKey {
     /// # Errors
     /// As for reading a private key, and [`Error::ApiKey`] for one that is not Ed25519.
     pub fn from_private_key_pem(text: &[u8]) -> Result<Self, Error> {
-        let key = pem::private_key(text, "private key")?;
+        let key = pem::private_key(text, "private key", None)?;
         Self::from_seed(Seed::from_pkcs8(&key).ok_or(Error::ApiKey("the private key is not an Ed25519 key"))?)
     }
 

@@ -137,7 +137,7 @@ fn generate() -> Result<KeyPair, Error> {
 }
 
 fn key_pair(text: &str, what: &str) -> Result<KeyPair, Error> {
-    let der = pem::private_key(text.as_bytes(), what)?;
+    let der = pem::private_key(text.as_bytes(), what, None)?;
     KeyPair::try_from(&der).map_err(|_| Error::Malformed {
         what: what.into(),
         reason: "the key is of a kind that is not supported".into(),

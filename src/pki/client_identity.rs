@@ -9,7 +9,7 @@ use rustls::{
 };
 
 use super::{
-    ApiKey, Error, SelfSigned, Usage, identity_of_der, pem, self_signed,
+    ApiKey, Error, Password, SelfSigned, Usage, identity_of_der, pem, self_signed,
     server_certificate::{certified, read},
 };
 use crate::api::Identity;
@@ -30,7 +30,7 @@ impl ClientIdentity {
     /// # Errors
     /// For text that is no PEM, and for a key that does not match the certificate.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, Error> {
-        Self::new(certificate, key, "client certificate", "client key")
+        Self::new((certificate, "client certificate"), (key, "client key"), None)
     }
 
     /// Reads a certificate chain and its key from files.
@@ -38,12 +38,21 @@ impl ClientIdentity {
     /// # Errors
     /// As [`Self::from_pem`], and for a file that cannot be read.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, Error> {
-        Self::new(
-            &read("client certificate", certificate)?,
-            &zeroize::Zeroizing::new(read("client key", key)?),
-            &format!("client certificate '{}'", certificate.display()),
-            &format!("client key '{}'", key.display()),
-        )
+        Self::load_under(certificate, key, None)
+    }
+
+    /// The same with a key that may be under a password.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and [`Error::Encrypted`] and [`Error::Password`] for no password and a wrong one.
+    pub fn load_under(certificate: &Path, key: &Path, password: Option<&Password>) -> Result<Self, Error> {
+        let names = [
+            format!("client certificate '{}'", certificate.display()),
+            format!("client key '{}'", key.display()),
+        ];
+        let certificate = read("client certificate", certificate)?;
+        let key = zeroize::Zeroizing::new(read("client key", key)?);
+        Self::new((&certificate, &names[0]), (&key, &names[1]), password)
     }
 
     /// Makes the certificate of an API key: common name is the identity, valid for 90 days from now.
@@ -74,9 +83,14 @@ impl ClientIdentity {
         (self.chain.clone(), self.key.clone_key())
     }
 
-    fn new(certificate: &[u8], key: &[u8], certificate_name: &str, key_name: &str) -> Result<Self, Error> {
+    /// Of texts and what they are called.
+    fn new(
+        (certificate, certificate_name): (&[u8], &str),
+        (key, key_name): (&[u8], &str),
+        password: Option<&Password>,
+    ) -> Result<Self, Error> {
         let chain = pem::certificates(certificate, certificate_name)?;
-        let key = pem::private_key(key, key_name)?;
+        let key = pem::private_key(key, key_name, password)?;
         let identity = identity_of_der(&chain)?;
         let _: Arc<CertifiedKey> = certified(&chain, &key, certificate_name, key_name)?;
         Ok(Self { chain, key, identity })

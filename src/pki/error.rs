@@ -38,6 +38,12 @@ pub enum Error {
         /// What was read, with its path where there is one.
         what: String,
     },
+    /// A private key under another password.
+    #[error("failed to read {what}: the password is wrong")]
+    Password {
+        /// What was read, with its path where there is one.
+        what: String,
+    },
     /// Certificate and private key do not belong together.
     #[error("the private key does not match the certificate: {what}")]
     KeyMismatch {
@@ -100,7 +106,10 @@ impl Error {
             Self::NoPem { .. } => "Give a file in PEM form: text that starts with '-----BEGIN'.",
             Self::Malformed { .. } => "Create the file again, for example with 'kes identity new'.",
             Self::Encrypted { .. } => {
-                "Give a key without a password, for example 'openssl pkey -in encrypted.key -out plain.key'."
+                "Set its password (MINIO_KMS_KES_KEY_PASSWORD for a client, 'tls.password' for a server) if 'kes identity new --encrypt' made it; else give one without: 'openssl pkey -in encrypted.key -out plain.key'."
+            }
+            Self::Password { .. } => {
+                "Give the password with which the key was made: MINIO_KMS_KES_KEY_PASSWORD for a client, 'tls.password' for a server."
             }
             Self::KeyMismatch { .. } => {
                 "Give the key that this certificate was made for, or create a new pair with 'kes identity new'."

@@ -37,6 +37,20 @@ pub fn identity_of_pem(text: &[u8]) -> Result<Identity, Error> {
     identity_of_der(&pem::certificates(text, "certificate")?)
 }
 
+/// The certificate in a PEM text that holds exactly one.
+///
+/// # Errors
+/// [`Error::NoPem`], [`Error::TooManyCertificates`] or [`Error::Malformed`].
+pub fn only_certificate_of_pem(text: &[u8]) -> Result<CertificateDer<'static>, Error> {
+    let what = "client certificate";
+    let mut chain = pem::certificates(text, what)?;
+    let (Some(certificate), None) = (chain.pop(), chain.pop()) else {
+        return Err(Error::TooManyCertificates);
+    };
+    parse(&certificate, what)?;
+    Ok(certificate)
+}
+
 fn leaf<'a>(chain: &'a [CertificateDer<'_>]) -> Result<X509Certificate<'a>, Error> {
     if let [only] = chain {
         return parse(only, "certificate");

@@ -7,7 +7,10 @@ use rustls::pki_types::{
 };
 use zeroize::Zeroizing;
 
-use super::Error;
+use super::{
+    Error,
+    encrypted::{self, Password},
+};
 
 /// All certificates in `text`, in order; at least one.
 pub(super) fn certificates(text: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -20,12 +23,24 @@ pub(super) fn certificates(text: &[u8], what: &str) -> Result<Vec<CertificateDer
     Ok(chain)
 }
 
-/// The first private key in `text`.
-pub(super) fn private_key(text: &[u8], what: &str) -> Result<PrivateKeyDer<'static>, Error> {
-    for marker in [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"] {
-        if text.windows(marker.len()).any(|window| window == marker) {
+/// The first private key in `text`, which may be under a password.
+pub(super) fn private_key(
+    text: &[u8],
+    what: &str,
+    password: Option<&Password>,
+) -> Result<PrivateKeyDer<'static>, Error> {
+    let marker = b"BEGIN ENCRYPTED PRIVATE KEY";
+    match (encrypted::is_encrypted(text), password) {
+        (true, Some(password)) => {
+            let der = encrypted::decrypt(text, password, what)?;
+            // a wrong password may leave what looks like padding, but no key
+            return PrivateKeyDer::try_from(der.to_vec()).map_err(|_| Error::Password { what: what.into() });
+        }
+        (true, None) => return Err(Error::Encrypted { what: what.into() }),
+        (false, _) if text.windows(marker.len()).any(|window| window == marker) => {
             return Err(Error::Encrypted { what: what.into() });
         }
+        (false, _) => {}
     }
     PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
         PemError::NoItemsFound => Error::NoPem { what: what.into(), expected: "PRIVATE KEY" },

