@@ -30,7 +30,7 @@ test-minio: ## A real MinIO on our key server, without Kubernetes
 test-fast: ## Rust tests without a cluster (tests/wire only where wire-peers were built; with CI=true they must be)
 	cargo test
 
-test-fuzz: ## Fuzz targets with coverage, FUZZ_SECONDS=60 each (FUZZ_SEED for new ways): policy, config, ciphertext, target, body
+test-fuzz: ## Fuzz targets with coverage, FUZZ_SECONDS=60 each (FUZZ_SEED for new ways): policy, config, stateless, ciphertext, target, body
 	fuzz/run.sh
 
 test-cluster: ## The demo's proofs and tests/e2e on a real Kubernetes, then everything it started is removed

@@ -102,6 +102,8 @@ fixed! {
     NO_CERTIFICATE = BadRequest, "no client certificate is present";
     /// More than one certificate that is not a CA.
     TOO_MANY_CERTIFICATES = BadRequest, "too many client certificates are present";
+    /// What a proxy says of its client's certificate is none.
+    INVALID_CLIENT_CERTIFICATE = BadRequest, "invalid client certificate";
     /// The body is no JSON of the expected shape.
     INVALID_BODY = BadRequest, "invalid request body";
     /// The body is larger than the route allows.

@@ -17,8 +17,18 @@ pub enum Role<'p> {
     EnclaveAdmin,
     /// An identity with a policy. Where the policy no longer exists it is [`Policy::EMPTY`].
     Assigned(&'p Policy),
+    /// Anybody, also without a certificate, at a route that the server's configuration opens to everybody. Of no use for
+    /// actions that [`may_be_open`] refuses.
+    Guest,
     /// Anybody else.
     Unknown,
+}
+
+/// Whether the configuration may open an action to everybody: only what tells of the server and of nothing in it. KES
+/// takes any route, also `/v1/key/create/`, against its own documentation.
+#[must_use]
+pub fn may_be_open(scope: Scope, action: &str) -> bool {
+    scope == Scope::Public || matches!(action, "Ready" | "Status" | "Metrics" | "Api")
 }
 
 /// What decided: for the audit record.
@@ -26,6 +36,8 @@ pub enum Role<'p> {
 pub enum Rule {
     /// The action is open to every caller.
     Public,
+    /// The configuration opens the action to everybody.
+    Open,
     /// The action is open to every identity of the enclave.
     Known,
     /// The caller is the enclave's admin.
@@ -90,7 +102,10 @@ pub fn authorize<'r, A: Action>(
     role: Role<'_>,
     path: &str,
 ) -> Result<Authorized<'r, A>, Denied> {
-    let rule = decide(A::SCOPE, role, path)?;
+    let rule = match role {
+        Role::Guest if may_be_open(A::SCOPE, A::NAME) => Rule::Open,
+        role => decide(A::SCOPE, role, path)?,
+    };
     Ok(Authorized { identity: caller, enclave, rule, action: PhantomData })
 }
 
@@ -105,8 +120,8 @@ fn decide(scope: Scope, role: Role<'_>, path: &str) -> Result<Rule, Denied> {
             Decision::Deny(None) => Err(Denied { rule: Rule::Default }),
         },
         (Scope::System, Role::SystemAdmin) => Ok(Rule::SystemAdmin),
-        (Scope::Caller | Scope::Enclave, Role::SystemAdmin | Role::Unknown)
-        | (Scope::System, Role::EnclaveAdmin | Role::Assigned(_) | Role::Unknown) => {
+        (Scope::Caller | Scope::Enclave, Role::SystemAdmin | Role::Guest | Role::Unknown)
+        | (Scope::System, Role::EnclaveAdmin | Role::Assigned(_) | Role::Guest | Role::Unknown) => {
             Err(Denied { rule: Rule::Default })
         }
     }
@@ -144,6 +159,7 @@ impl Rule {
     pub fn parts(self) -> (&'static str, Option<usize>) {
         match self {
             Self::Public => ("public", None),
+            Self::Open => ("open", None),
             Self::Known => ("known", None),
             Self::EnclaveAdmin => ("enclave-admin", None),
             Self::SystemAdmin => ("system-admin", None),

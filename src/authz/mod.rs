@@ -13,6 +13,6 @@ mod pattern;
 mod policy;
 
 pub use action::{Action, Scope};
-pub use authorize::{Authorized, Denied, Role, Rule, authorize};
+pub use authorize::{Authorized, Denied, Role, Rule, authorize, may_be_open};
 pub use pattern::{Flaw, Pattern, PatternError};
 pub use policy::{Decision, List, Policy, PolicyError};

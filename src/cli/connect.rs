@@ -2,14 +2,15 @@
 //! §5.3).
 
 use std::{
-    collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, sync::OnceLock, time::Duration,
+    collections::BTreeMap, ffi::OsString, io::IsTerminal as _, net::SocketAddr, path::PathBuf,
+    sync::OnceLock, time::Duration,
 };
 
-use super::failure::Failure;
+use super::{failure::Failure, input};
 use crate::{
     api::EnclaveName,
     client::{Client, Config, Trust},
-    pki::{ApiKey, ClientIdentity},
+    pki::{self, ApiKey, ClientIdentity, Password},
 };
 
 const DEFAULT_SERVER: &str = "https://127.0.0.1:7373";
@@ -19,6 +20,8 @@ const CERTIFICATE: &[&str] =
     &["MINIO_KES_CERT_FILE", "KES_CLIENT_CERT", "MINIO_KES_CLIENT_CERT", "MINIO_KMS_KES_CERT_FILE"];
 const KEY: &[&str] =
     &["MINIO_KES_KEY_FILE", "KES_CLIENT_KEY", "MINIO_KES_CLIENT_KEY", "MINIO_KMS_KES_KEY_FILE"];
+/// Of a key that 'kes identity new --encrypt' made.
+const PASSWORD: &[&str] = &["MINIO_KMS_KES_KEY_PASSWORD"];
 const CA: &[&str] = &["KES_CA", "MINIO_KMS_KES_CAPATH"];
 const ENCLAVE: &[&str] = &["KES_ENCLAVE", "MINIO_KMS_KES_ENCLAVE"];
 
@@ -35,7 +38,8 @@ pub(super) struct Connection {
     /// PEM file with the authority that signed the server's certificate [env: KES_CA]
     #[arg(long, value_name = "FILE", conflicts_with = "insecure", value_hint = clap::ValueHint::FilePath)]
     ca: Option<PathBuf>,
-    /// Address of the server [env: KES_SERVER] [default: https://127.0.0.1:7373]
+    /// Address of the server, or several with commas between them: the next one is asked when one is away
+    /// [env: KES_SERVER] [default: https://127.0.0.1:7373]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// An API key from the command line, where a verb takes one.
@@ -169,9 +173,12 @@ impl Connection {
             },
         };
         // a list means that any of them will do
-        let one = text.split(',').map(str::trim).find(|one| !one.is_empty()).unwrap_or(DEFAULT_SERVER);
-        let host = one.trim_start_matches("https://").trim_start_matches("http://");
-        Ok(format!("https://{host}"))
+        let hosts = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        let https = |one: &str| {
+            format!("https://{}", one.trim_start_matches("https://").trim_start_matches("http://"))
+        };
+        let list: Vec<_> = hosts.map(https).collect();
+        Ok(if list.is_empty() { DEFAULT_SERVER.into() } else { list.join(",") })
     }
 }
 
@@ -216,7 +223,15 @@ fn identity(environment: Environment<'_>) -> Result<ClientIdentity, Failure> {
             Ok(ApiKey::parse(&value).map_err(|error| Failure::from(error).about(name))?.client_identity()?)
         }
         (None, (Some((_, certificate)), Some((_, key)))) => {
-            Ok(ClientIdentity::load(&PathBuf::from(certificate), &PathBuf::from(key))?)
+            let (certificate, key) = (PathBuf::from(certificate), PathBuf::from(key));
+            let given = password(environment)?;
+            match ClientIdentity::load_under(&certificate, &key, given.as_ref()) {
+                Err(pki::Error::Encrypted { .. }) if given.is_none() && std::io::stdin().is_terminal() => {
+                    let typed = input::password("password of the client key")?;
+                    Ok(ClientIdentity::load_under(&certificate, &key, Some(&typed))?)
+                }
+                identity => Ok(identity?),
+            }
         }
         (Some((key, _)), (Some((file, _)), _) | (_, Some((file, _)))) => Err(Failure::new(
             format!("both an API key and a certificate are given: {key} and {file}"),
@@ -234,6 +249,20 @@ fn identity(environment: Environment<'_>) -> Result<ClientIdentity, Failure> {
             "no client identity: neither KES_API_KEY nor KES_CLIENT_CERT is set",
             "Set KES_API_KEY, or KES_CLIENT_CERT and KES_CLIENT_KEY; 'kes identity new' makes either.",
         )),
+    }
+}
+
+/// The password of the client key, if the environment has it.
+fn password(environment: Environment<'_>) -> Result<Option<Password>, Failure> {
+    let found = first(environment, PASSWORD);
+    found.map(|(name, value)| text(name, value).map(Password::new)).transpose()
+}
+
+/// The password for a new client key: from the environment, or typed twice.
+pub(super) fn new_password() -> Result<Password, Failure> {
+    match password(&process)? {
+        Some(password) => Ok(password),
+        None => input::new_password("password for the private key"),
     }
 }
 
@@ -272,7 +301,7 @@ mod tests {
         is(&[], DEFAULT_SERVER);
         is(&[("KES_SERVER", "https://a:1")], "https://a:1");
         is(&[("KES_SERVER", "https://a:1"), ("MINIO_KES_SERVER", "b:2")], "https://b:2");
-        is(&[("MINIO_KMS_KES_ENDPOINT", "http://c:3, https://d:4")], "https://c:3");
+        is(&[("MINIO_KMS_KES_ENDPOINT", "http://c:3, https://d:4")], "https://c:3,https://d:4");
         is(&[("KES_SERVER", "")], DEFAULT_SERVER);
     }
 

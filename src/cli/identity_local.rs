@@ -16,7 +16,7 @@ use clap::ValueHint;
 use serde::Serialize;
 
 use super::{
-    duration,
+    connect, duration,
     failure::Failure,
     terminal::{Json, is_terminal, json},
 };
@@ -61,8 +61,8 @@ pub(super) struct New {
     /// How long the certificate is valid, e.g. '720h' or '30d' [default: 720h]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     expiry: Option<Duration>,
-    /// Encrypt the private key with a password; not supported
-    #[arg(long, hide = true)]
+    /// Encrypt the private key with a password, which is asked for unless MINIO_KMS_KES_KEY_PASSWORD has it
+    #[arg(long)]
     encrypt: bool,
     #[command(flatten)]
     output: Json,
@@ -83,15 +83,9 @@ struct Made<'a> {
 impl New {
     pub(super) fn run(self) -> Result<String, Failure> {
         let Self { subject, key, cert, force, ip, dns, expiry, encrypt, output } = self;
-        if encrypt {
-            return Err(Failure::new(
-                "'--encrypt' is not supported",
-                "Leave it out, and protect the file by its mode, which is 0600; 'openssl pkey -aes256' makes an encrypted copy.",
-            ));
-        }
         let api_key = ApiKey::generate(&System)?;
         if subject.is_none() && key.is_none() && cert.is_none() {
-            if force || !ip.is_empty() || !dns.is_empty() || expiry.is_some() {
+            if force || encrypt || !ip.is_empty() || !dns.is_empty() || expiry.is_some() {
                 return Err(Failure::usage(
                     "an API key has no files, no names and no expiry, but a flag asks for one of them",
                     "Give a subject to make a certificate: 'kes identity new --ip 127.0.0.1 SUBJECT'.",
@@ -108,7 +102,10 @@ impl New {
             validity: expiry.unwrap_or(DEFAULT_EXPIRY),
             usage: Usage::Both,
         };
-        let pair = self_signed_for(&api_key, &content)?;
+        let mut pair = self_signed_for(&api_key, &content)?;
+        if encrypt {
+            pair = pair.encrypted(&connect::new_password()?)?;
+        }
         write_pair(&pair, &key, &cert, force)?;
         if output.json {
             return Ok(to_json(&api_key, subject.is_none(), Some((&key, &cert))));

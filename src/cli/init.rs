@@ -70,10 +70,10 @@ impl Init {
         }
         let text = std::fs::read_to_string(&config)
             .map_err(|error| Failure::read("configuration", &config, &error))?;
-        let InitConfig { key, certificate, unseal, plan } =
+        let InitConfig { key, certificate, password, unseal, plan } =
             init_config::parse(&text, &|name| std::env::var_os(name))
                 .map_err(|failure| failure.about(format!("'{}'", config.display())))?;
-        ServerCertificate::load(&certificate, &key)?;
+        ServerCertificate::load_under(&certificate, &key, password.as_ref())?;
         let (seal, kind, place) = unseal.provider()?;
         // a key that cannot be read must not cost an old directory: with --force that would be gone first
         seal.wrap(&SecretKey::generate(&System), "", &System).map_err(no_unseal_key)?;

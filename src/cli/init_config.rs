@@ -17,6 +17,7 @@ use super::{
 use crate::{
     api::{EnclaveName, Identity, PolicyName, message},
     authz,
+    pki::Password,
     service::bootstrap::{EnclavePlan, Plan},
 };
 
@@ -118,6 +119,8 @@ pub(super) struct InitConfig {
     /// The server's key pair, variables expanded.
     pub(super) key: PathBuf,
     pub(super) certificate: PathBuf,
+    /// Of the key.
+    pub(super) password: Option<Password>,
     pub(super) unseal: Unseal,
     /// With the settings for `kes server`, whose variables are not expanded.
     pub(super) plan: Plan,
@@ -148,6 +151,7 @@ pub(super) fn parse(text: &str, environment: Environment<'_>) -> Result<InitConf
         address(&expanded).map_err(|error| invalid(error, "Correct 'address'."))?;
     }
     refuse_what_would_be_lost(&tls)?;
+    let verify = verifies(&tls.client)?;
     let system_admin = expand(&system.admin.identity);
     if system_admin.is_empty() {
         return Err(invalid(
@@ -182,7 +186,7 @@ pub(super) fn parse(text: &str, environment: Environment<'_>) -> Result<InitConf
     }
     let settings = Settings {
         address: listen,
-        tls: Tls { key: tls.key.map(Into::into), cert: tls.cert.map(Into::into) },
+        tls: Tls { key: tls.key.map(Into::into), cert: tls.cert.map(Into::into), verify },
         unseal: Some(unseal.clone()),
     };
     let plan = Plan {
@@ -191,36 +195,31 @@ pub(super) fn parse(text: &str, environment: Environment<'_>) -> Result<InitConf
         settings: serde_json::to_value(&settings).map_err(|error| invalid(error.to_string(), ""))?,
         enclaves,
     };
-    Ok(InitConfig { key: key.into(), certificate: certificate.into(), unseal, plan })
+    // it is for the check of the pair only: the data directory does not keep it
+    let password = Some(expand(&tls.password)).filter(|text| !text.is_empty()).map(Password::new);
+    Ok(InitConfig { key: key.into(), certificate: certificate.into(), password, unseal, plan })
+}
+
+/// Whether the server verifies chains of client certificates.
+fn verifies(client: &ClientFile) -> Result<bool, Failure> {
+    match &client.verify_cert {
+        None => Ok(false),
+        Some(Switch::Bool(on)) => Ok(*on),
+        Some(Switch::Text(text)) => match text.to_ascii_lowercase().as_str() {
+            "" | "off" | "false" => Ok(false),
+            "on" | "true" => Ok(true),
+            _ => Err(invalid(format!("'tls.client.verify_cert' is '{text}'"), "Write 'on' or 'off'.")),
+        },
+    }
 }
 
 /// Settings of KES that we do not have are refused where leaving them out would make the server weaker than asked.
 fn refuse_what_would_be_lost(tls: &TlsFile) -> Result<(), Failure> {
-    let verify = match &tls.client.verify_cert {
-        None => false,
-        Some(Switch::Bool(on)) => *on,
-        Some(Switch::Text(text)) => match text.to_ascii_lowercase().as_str() {
-            "" | "off" | "false" => false,
-            "on" | "true" => true,
-            _ => {
-                return Err(invalid(format!("'tls.client.verify_cert' is '{text}'"), "Write 'on' or 'off'."));
-            }
-        },
-    };
-    if verify {
-        return Err(invalid(
-            "'tls.client.verify_cert: on' is not supported",
-            "Clients are known by their key, which is always checked; remove the line to go on without chains.",
-        ));
-    }
-    if tls.password.as_ref().is_some_and(|password| !password.is_empty()) {
-        return Err(invalid(
-            "'tls.password' is not supported",
-            "Give a key without a password, for example from 'openssl pkey -in encrypted.key -out plain.key'.",
-        ));
-    }
     if tls.proxy.identity.as_ref().is_some_and(|identities| !identities.is_empty()) {
-        return Err(invalid("'tls.proxy' is not supported", "Let clients connect directly and remove it."));
+        return Err(invalid(
+            "'tls.proxy' is not kept in the data directory",
+            "Remove it here, and write 'tls: {proxy: {identities: [...], header: {cert: NAME}}}' into the file of 'kes server --config FILE DIR'.",
+        ));
     }
     Ok(())
 }
@@ -379,8 +378,6 @@ enclave:
             ("- ${NOBODY}", "- bb", "policy 'minio': identity 'bb' is assigned twice"),
             ("- bb", "- 'b b'", "identity 'b b': invalid argument: name contains invalid character"),
             ("key: private.key", "", "'tls.key' is not set"),
-            ("verify_cert: off", "verify_cert: on", "'tls.client.verify_cert: on' is not supported"),
-            ("verify_cert: off", "verify_cert: true", "'tls.client.verify_cert: on' is not supported"),
             ("verify_cert: off", "verify_cert: maybe", "'tls.client.verify_cert' is 'maybe'"),
             ("address: 127.0.0.1:7373", "address: here", "'here' is no address"),
             ("/v1/key/create/*", "/v1/key/create/[", "policy 'minio'"),

@@ -9,6 +9,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
+use crate::pki::Password;
 
 /// An argument's bytes; `-` stands for standard input.
 pub(super) fn argument(what: &str, text: String) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -44,6 +45,34 @@ pub(super) fn hidden(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let _ = writeln!(std::io::stderr());
     read.map_err(|error| no_input(what, &error))?;
     Ok(Zeroizing::new(line.trim_end_matches(['\r', '\n']).as_bytes().to_vec()))
+}
+
+/// A password that the person at the terminal types.
+pub(super) fn password(what: &str) -> Result<Password, Failure> {
+    let typed = hidden(what)?;
+    let text = std::str::from_utf8(&typed)
+        .map_err(|_| Failure::new(format!("the {what} is not valid UTF-8"), "Type it again."))?;
+    Ok(Password::new(text.to_owned()))
+}
+
+/// A password that is typed twice, so that a slip of the hand locks nobody out.
+pub(super) fn new_password(what: &str) -> Result<Password, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(
+            format!("there is no terminal to type the {what} at"),
+            "Set MINIO_KMS_KES_KEY_PASSWORD to the password, or run the command at a terminal.",
+        ));
+    }
+    let (first, again) = (hidden(what)?, hidden(&format!("{what} again"))?);
+    if first.is_empty() || *first != *again {
+        return Err(Failure::new(
+            format!("the {what} is empty, or was not typed the same twice"),
+            "Run the command again; nothing was written.",
+        ));
+    }
+    let text = String::from_utf8(first.to_vec())
+        .map_err(|_| Failure::new(format!("the {what} is not valid UTF-8"), "Type it again."))?;
+    Ok(Password::new(text))
 }
 
 fn no_input(what: &str, error: &std::io::Error) -> Failure {

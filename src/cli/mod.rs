@@ -35,6 +35,7 @@ mod progress;
 mod seal;
 mod secret;
 mod server;
+mod server_access;
 mod server_banner;
 mod server_config;
 mod server_dev;

@@ -2,9 +2,13 @@
 
 use serde_json::{Value, json};
 
+use std::path::Path;
+
 use super::{
     init_config,
+    server_access::{Api, Wanted},
     server_config::{self, Flags, Resolved},
+    server_stateless_config::{self, Stateless},
     settings::Settings,
 };
 use crate::{crypto::Layout, service::bootstrap::Plan};
@@ -37,6 +41,9 @@ pub fn server_config(text: &str) -> Result<Value, String> {
         generation,
         layout,
         cached_keys,
+        // a secret is not among what is told
+        password: _,
+        wanted,
     } = resolved;
     Ok(json!({
         "version": "v1",
@@ -44,7 +51,8 @@ pub fn server_config(text: &str) -> Result<Value, String> {
         "health": health.map_or_else(|| "off".to_owned(), |address| address.to_string()),
         "bootstrap": if await_bootstrap.is_some() { "await" } else { "never" },
         "system": { "admin": { "identity": await_bootstrap } },
-        "tls": { "key": key, "cert": certificate },
+        "tls": tls(Some(&key), Some(&certificate), &wanted),
+        "api": api(&wanted),
         "unseal": unseal,
         "log": { "audit": if audit { "on" } else { "off" }, "audit_file": audit_file },
         "compatibility": generation,
@@ -54,4 +62,73 @@ pub fn server_config(text: &str) -> Result<Value, String> {
             Layout::MessagePack => "message-pack",
         },
     }))
+}
+
+/// What `kes server --config` without a data directory would make of the text of a `config.yml` of stateless KES with an
+/// empty environment, as a configuration that says everything.
+///
+/// # Errors
+/// What a person is told.
+pub fn stateless_config(text: &str) -> Result<Value, String> {
+    let config = server_stateless_config::parse(text, &|_| None).map_err(|failure| failure.to_string())?;
+    let Stateless {
+        address,
+        health,
+        key,
+        certificate,
+        password: _,
+        admin,
+        policies,
+        keys,
+        directory,
+        unseal,
+        audit,
+        generation,
+        wanted,
+    } = config;
+    let policies: serde_json::Map<_, _> = policies
+        .into_iter()
+        .map(|(name, policy, identities)| {
+            let policy = json!({
+                "allow": policy.allow,
+                "deny": policy.deny,
+                "match": policy.matching,
+                "identities": identities,
+            });
+            (name.to_string(), policy)
+        })
+        .collect();
+    let keys: Vec<_> = keys.iter().map(|name| json!({ "name": name })).collect();
+    Ok(json!({
+        "version": "v1",
+        "address": address.to_string(),
+        "health": health.map_or_else(|| "off".to_owned(), |address| address.to_string()),
+        "admin": { "identity": admin },
+        "tls": tls(key.as_deref(), certificate.as_deref(), &wanted),
+        "policy": policies,
+        "keys": keys,
+        "keystore": { "fs": { "path": directory } },
+        "unseal": unseal,
+        "log": { "audit": if audit { "on" } else { "off" } },
+        "api": api(&wanted),
+        "compatibility": generation,
+    }))
+}
+
+fn tls(key: Option<&Path>, certificate: Option<&Path>, wanted: &Wanted) -> Value {
+    json!({
+        "key": key,
+        "cert": certificate,
+        "auth": if wanted.verify { "on" } else { "off" },
+        "ca": wanted.authorities,
+        "proxy": { "identities": wanted.proxies, "header": { "cert": wanted.header } },
+    })
+}
+
+fn api(wanted: &Wanted) -> Value {
+    let routes = wanted.routes.iter();
+    let route = |(path, Api { skip_auth, timeout }): (&String, &Api)| {
+        (path.clone(), json!({ "skip_auth": skip_auth, "timeout": timeout }))
+    };
+    routes.map(route).collect::<serde_json::Map<_, _>>().into()
 }

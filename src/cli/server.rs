@@ -15,7 +15,7 @@ use super::{
     failure::Failure,
     server_banner::Banner,
     server_config::{self, Flags, Resolved},
-    server_dev, server_stateless, server_stateless_config,
+    server_dev, server_stateless,
     settings::{self, Settings},
     terminal::Format,
 };
@@ -23,6 +23,7 @@ use crate::{
     api::message::Generation,
     audit::{self, AuditLog, Sink, Stdout},
     crypto::{self, MemoryLock},
+    pki::Password,
     server,
     service::{Service, Setup},
     store::Directory,
@@ -34,7 +35,9 @@ use crate::{
 #[derive(clap::Args)]
 #[command(after_help = "\
 SIGTERM and SIGINT stop the server cleanly, within 15 s: requests in flight are answered, everything is on disk. SIGHUP \
-reads the certificate and its key again at once; changed files are noticed anyway, within 10 s.
+reads the certificate, its key and the configuration file again at once: without DIR its policies, identities and keys, \
+with and without it 'api', 'tls.auth', 'tls.ca' and 'tls.proxy'. What else has changed in the file is logged and needs a \
+restart. A changed certificate is noticed anyway, within 10 s.
 
 The log goes to standard error; KES_LOG sets its level [default: info].")]
 pub(super) struct Server {
@@ -51,7 +54,7 @@ pub(super) struct Server {
     /// PEM file with the certificate for TLS, with a DNS name or an IP address in it [default: what 'kes init' was told]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     cert: Option<PathBuf>,
-    /// Whether chains of client certificates are verified; only 'off' is supported [default: off]
+    /// Whether chains of client certificates are verified, by the machine's authorities and 'tls.ca' [default: off]
     #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
     auth: Option<Auth>,
     /// Start a server for a try-out: everything is made on the spot, an API key is printed, and all is gone at the end
@@ -98,14 +101,9 @@ impl Server {
 
     async fn serve(self, memory: MemoryLock) -> Result<(), Failure> {
         let Self { addr, config, key, cert, auth, dev, dir, format } = self;
-        if auth == Some(Auth::On) {
-            return Err(Failure::new(
-                "'--auth on' is not supported",
-                "Clients are known by their key, which is always checked; leave the flag out to go on without chains.",
-            ));
-        }
         if dev {
             refuse_with_dev(&[
+                ("--auth on", (auth == Some(Auth::On)).then_some(Path::new(""))),
                 ("--config", config.as_deref()),
                 ("--key", key.as_deref()),
                 ("--cert", cert.as_deref()),
@@ -116,14 +114,11 @@ impl Server {
         }
         telemetry::init().map_err(|error| Failure::sentence(&error.to_string()))?;
         let signals = Signals::listen()?;
-        let flags = Flags { address: addr, key, cert };
+        let flags = Flags { verify: auth.map(|auth| auth == Auth::On), address: addr, key, cert };
         let dir = match (dir, &config) {
             (Some(dir), _) => dir,
             (None, Some(config)) => {
-                let config = read(config, |text| {
-                    server_stateless_config::parse(text, &|name| std::env::var_os(name))
-                })?;
-                return server_stateless::serve(config, flags, &format, memory, signals).await;
+                return server_stateless::serve(config.clone(), flags, &format, memory, signals).await;
             }
             (None, None) => return Err(no_directory()),
         };
@@ -133,6 +128,9 @@ impl Server {
         if file.is_none() && !Directory::is_initialised(&dir) {
             Directory::read_manifest(&dir)?;
         }
+        let resolved = server_config::resolve(flags.clone(), file, kept)?;
+        let (access, verified) = (resolved.wanted.access()?, resolved.wanted.verify);
+        let again = config.map(|config| read_again(config, dir.clone(), flags, resolved.clone()));
         let Resolved {
             address,
             health,
@@ -145,7 +143,9 @@ impl Server {
             generation,
             layout,
             cached_keys,
-        } = server_config::resolve(flags, file, kept)?;
+            password,
+            wanted: _,
+        } = resolved;
         let (seal, ..) = unseal.provider()?;
         let previous_seal = match &unseal.previous {
             Some(previous) => Some(previous.provider()?.0),
@@ -163,13 +163,32 @@ impl Server {
         })
         .await?;
         let audit = audit_log(audit, audit_file.as_deref())?;
-        let running =
-            Running { address, health, certificate, key, service, audit, generation, memory, signals };
+        let running = Running {
+            address,
+            health,
+            certificate,
+            key,
+            password,
+            service,
+            audit,
+            generation,
+            access,
+            again,
+            memory,
+            signals,
+        };
         running
             .serve(|address, locked| {
                 let endpoints = addresses::endpoints(address);
-                Banner { format: &format, endpoints: &endpoints, locked, stateless: None, development: None }
-                    .show()
+                Banner {
+                    format: &format,
+                    endpoints: &endpoints,
+                    locked,
+                    verified,
+                    stateless: None,
+                    development: None,
+                }
+                .show()
             })
             .await
     }
@@ -194,9 +213,13 @@ pub(super) struct Running {
     pub(super) health: Option<SocketAddr>,
     pub(super) certificate: PathBuf,
     pub(super) key: PathBuf,
+    pub(super) password: Option<Password>,
     pub(super) service: Service,
     pub(super) audit: AuditLog,
     pub(super) generation: Generation,
+    pub(super) access: server::Access,
+    /// Reads the configuration again, when somebody asks.
+    pub(super) again: Option<server::ReadAgain>,
     pub(super) memory: MemoryLock,
     pub(super) signals: Signals,
 }
@@ -204,18 +227,37 @@ pub(super) struct Running {
 impl Running {
     /// Takes the ports, prints what `banner` makes of the address and the state of the memory lock, and serves.
     pub(super) async fn serve(self, banner: impl FnOnce(SocketAddr, bool) -> String) -> Result<(), Failure> {
-        let Self { address, health, certificate, key, service, audit, generation, memory, signals } = self;
+        let Self {
+            address,
+            health,
+            certificate,
+            key,
+            password,
+            service,
+            audit,
+            generation,
+            access,
+            again,
+            memory,
+            signals,
+        } = self;
         let Signals { shutdown, reload } = signals;
+        let reload = match again {
+            Some(again) => reload.with(again),
+            None => reload,
+        };
         let options = server::Options {
             address,
             health,
             certificate,
             key,
+            password,
             service: service.clone(),
             audit,
             metrics: server::metrics(),
             memory_locked: memory.locked,
             generation,
+            access,
             shutdown,
         };
         let server = match server::Server::bind(options).await {
@@ -238,6 +280,32 @@ impl Running {
     }
 }
 
+/// Reads the file of a server with a data directory again: who gets in is taken, what needs a restart is told.
+fn read_again(file: PathBuf, dir: PathBuf, flags: Flags, running: Resolved) -> server::ReadAgain {
+    let read_again = move || {
+        let config = read(&file, server_config::parse)?;
+        let kept = if Directory::is_initialised(&dir) { kept(&dir)? } else { Settings::default() };
+        let now = server_config::resolve(flags.clone(), Some(config), kept)?;
+        let access = now.wanted.access()?;
+        tell_what_waits(&now.differs_from(&running));
+        Ok(access)
+    };
+    Box::new(move || {
+        let access = read_again().map_err(|failure: Failure| failure.to_string());
+        Box::pin(std::future::ready(access))
+    })
+}
+
+/// Settings that changed in the file and not in the server.
+pub(super) fn tell_what_waits(fields: &[&str]) {
+    if !fields.is_empty() {
+        tracing::warn!(
+            settings = fields.join(", "),
+            "these settings changed and need a restart; until then the old ones hold"
+        );
+    }
+}
+
 fn no_directory() -> Failure {
     Failure::new(
         "no data directory specified",
@@ -245,7 +313,7 @@ fn no_directory() -> Failure {
     )
 }
 
-fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, Failure>) -> Result<T, Failure> {
+pub(super) fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, Failure>) -> Result<T, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::read("configuration", path, &error))?;
     parse(&text).map_err(|failure| failure.about(format!("'{}'", path.display())))
 }

@@ -10,6 +10,8 @@ pub(super) struct Banner<'a> {
     pub(super) endpoints: &'a [String],
     /// Whether secret memory is locked.
     pub(super) locked: bool,
+    /// Whether chains of client certificates are verified.
+    pub(super) verified: bool,
     /// Key store and admin of a server that is told everything by its configuration.
     pub(super) stateless: Option<(&'a str, &'a str)>,
     /// What only a development server has to tell.
@@ -40,7 +42,7 @@ struct Json<'a> {
 
 impl Banner<'_> {
     pub(super) fn show(&self) -> String {
-        let Self { format, endpoints, locked, stateless: _, development } = *self;
+        let Self { format, endpoints, locked, verified: _, stateless: _, development } = *self;
         if !format.json {
             return self.text(format.color);
         }
@@ -48,7 +50,7 @@ impl Banner<'_> {
     }
 
     fn text(&self, color: Color) -> String {
-        let Self { format: _, endpoints, locked, stateless, development } = self;
+        let Self { format: _, endpoints, locked, verified, stateless, development } = self;
         let line = |label: &str, value: &str, more: &str| {
             // the padding comes after the colour, so that scripts find the value as a word of its own
             let padding = " ".repeat(11usize.saturating_sub(label.len()));
@@ -75,7 +77,11 @@ impl Banner<'_> {
             text += &line("Cert", certificate, "");
             text.push('\n');
         }
-        text += &line("mTLS", "skip verify", "Client certificates are not verified");
+        text += &if *verified {
+            line("mTLS", "verify", "Only clients with trusted certificates can connect")
+        } else {
+            line("mTLS", "skip verify", "Client certificates are not verified")
+        };
         text += &if *locked {
             line("Mem Lock", "on", "RAM pages will not be swapped to disk")
         } else {
@@ -123,6 +129,7 @@ mod tests {
             format: &PLAIN,
             endpoints: &endpoints,
             locked: true,
+            verified: false,
             stateless: None,
             development: None,
         };
@@ -148,6 +155,7 @@ mod tests {
                 format: &Format { json: false, color },
                 endpoints: &endpoints,
                 locked: false,
+                verified: true,
                 stateless: None,
                 development: Some(development),
             };

@@ -3,6 +3,7 @@
 //! Flags win over the file, the file over what `kes init` kept in the data directory.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -12,11 +13,13 @@ use serde::Deserialize;
 use super::{
     failure::Failure,
     init_config::{expand, first_line},
-    settings::{Settings, Tls, Unseal, UnsealEnvironment, UnsealFile, address},
+    server_access::{Api, Proxy, Wanted},
+    settings::{Settings, Unseal, UnsealEnvironment, UnsealFile, address},
 };
 use crate::{
     api::{API_PORT, Identity, message::Generation},
     crypto::Layout,
+    pki::Password,
     service::CACHED_KEYS,
 };
 
@@ -24,7 +27,7 @@ use crate::{
 const CACHE_BOUNDS: std::ops::RangeInclusive<usize> = 100..=50_000_000;
 
 /// `config.yml`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ServerConfig {
     version: Option<String>,
@@ -33,11 +36,24 @@ pub(super) struct ServerConfig {
     bootstrap: Option<Bootstrap>,
     system: System,
     tls: Tls,
+    api: BTreeMap<String, Api>,
     unseal: Option<Unseal>,
     log: Log,
     compatibility: Option<Generation>,
     ciphertext: Option<Ciphertext>,
     cache: CacheSize,
+}
+
+/// The server's key pair, and whose word it takes for who a client is.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Tls {
+    key: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    password: Option<String>,
+    auth: Option<Switch>,
+    ca: Option<PathBuf>,
+    proxy: Proxy,
 }
 
 /// What is kept in memory.
@@ -98,14 +114,17 @@ enum Switch {
 }
 
 /// The flags that say the same as a field.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Flags {
+    /// Whether chains of client certificates are verified.
+    pub(super) verify: Option<bool>,
     pub(super) address: Option<SocketAddr>,
     pub(super) key: Option<PathBuf>,
     pub(super) cert: Option<PathBuf>,
 }
 
 /// What the server will do.
+#[derive(Clone)]
 pub(super) struct Resolved {
     pub(super) address: SocketAddr,
     pub(super) health: Option<SocketAddr>,
@@ -123,6 +142,47 @@ pub(super) struct Resolved {
     pub(super) layout: Layout,
     /// Expanded keys that are kept in memory.
     pub(super) cached_keys: usize,
+    /// Of the server's key.
+    pub(super) password: Option<Password>,
+    /// Who gets in besides clients that show a certificate of their own.
+    pub(super) wanted: Wanted,
+}
+
+impl Resolved {
+    /// Which settings are others than those of `running`, of those that are taken at start only.
+    pub(super) fn differs_from(&self, running: &Self) -> Vec<&'static str> {
+        let Self {
+            address,
+            health,
+            key,
+            certificate,
+            unseal,
+            await_bootstrap,
+            audit,
+            audit_file,
+            generation,
+            layout,
+            cached_keys,
+            password: _,
+            wanted: _,
+        } = self;
+        [
+            ("address", *address != running.address),
+            ("health", *health != running.health),
+            ("tls.key", *key != running.key),
+            ("tls.cert", *certificate != running.certificate),
+            ("unseal", *unseal != running.unseal),
+            ("bootstrap", *await_bootstrap != running.await_bootstrap),
+            ("log.audit", *audit != running.audit),
+            ("log.audit_file", *audit_file != running.audit_file),
+            ("compatibility", *generation != running.generation),
+            ("ciphertext", *layout != running.layout),
+            ("cache.keys", *cached_keys != running.cached_keys),
+        ]
+        .into_iter()
+        .filter_map(|(field, differs)| differs.then_some(field))
+        .collect()
+    }
 }
 
 /// Parses the text of a `config.yml`.
@@ -147,6 +207,7 @@ pub(super) fn resolve(flags: Flags, file: Option<ServerConfig>, kept: Settings) 
         bootstrap,
         system,
         tls,
+        api,
         unseal,
         log,
         compatibility,
@@ -175,8 +236,26 @@ pub(super) fn resolve(flags: Flags, file: Option<ServerConfig>, kept: Settings) 
             )
         })
     };
-    let key = required(flags.key.or(tls.key).or(kept.tls.key), "key")?;
-    let certificate = required(flags.cert.or(tls.cert).or(kept.tls.cert), "cert")?;
+    let Tls { key, cert, password, auth, ca, proxy } = tls;
+    let password = password.map(|text| environment(&text)).filter(|text| !text.is_empty()).map(Password::new);
+    let key = required(flags.key.or(key).or(kept.tls.key), "key")?;
+    let certificate = required(flags.cert.or(cert).or(kept.tls.cert), "cert")?;
+    let Proxy { identities, header } = proxy;
+    let proxies = identities.unwrap_or_default();
+    let proxies = proxies.iter().map(|text| environment(text)).filter(|text| !text.is_empty()).map(|text| {
+        Identity::new(&text).map_err(|error| {
+            invalid(format!("'tls.proxy.identities': {error}"), "An identity is 64 hex digits.")
+        })
+    });
+    let from_file = auth.map(|auth| auth == Switch::On);
+    let wanted = Wanted {
+        verify: flags.verify.or(from_file).unwrap_or(kept.tls.verify),
+        authorities: ca.map(path).filter(|path| path != Path::new("")),
+        proxies: proxies.collect::<Result<_, _>>()?,
+        header: header.cert,
+        routes: api,
+    };
+    wanted.check()?;
     let unseal = unseal.or(kept.unseal).unwrap_or_else(Unseal::conventional);
     let expanded = |Unseal { environment: variable, file, previous }: Unseal| Unseal {
         environment: variable.map(|place| UnsealEnvironment { name: environment(&place.name) }),
@@ -227,6 +306,8 @@ pub(super) fn resolve(flags: Flags, file: Option<ServerConfig>, kept: Settings) 
         generation,
         layout,
         cached_keys,
+        password,
+        wanted,
     })
 }
 
@@ -236,7 +317,7 @@ fn invalid(why: impl std::fmt::Display, next: impl Into<String>) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::settings, *};
 
     /// What the operator writes (`operator/cluster/build/config_map.rs`).
     const OPERATOR: &str = "\
@@ -270,7 +351,7 @@ unseal:
     fn flags_win_over_the_file_and_the_file_over_the_directory() {
         let kept = || Settings {
             address: ":1".into(),
-            tls: Tls { key: Some("kept.key".into()), cert: Some("kept.crt".into()) },
+            tls: settings::Tls { key: Some("kept.key".into()), cert: Some("kept.crt".into()), verify: false },
             unseal: None,
         };
         let alone = resolve(Flags::default(), None, kept()).unwrap_or_else(|f| panic!("{f}"));
@@ -287,8 +368,11 @@ unseal:
         assert!(!both.audit);
         assert_eq!((both.generation, both.layout), (Generation::V022, Layout::Raw));
 
-        let flags =
-            Flags { address: Some(([127, 0, 0, 1], 3).into()), key: Some("flag.key".into()), cert: None };
+        let flags = Flags {
+            address: Some(([127, 0, 0, 1], 3).into()),
+            key: Some("flag.key".into()),
+            ..Flags::default()
+        };
         let all = resolve(flags, file(), kept()).unwrap_or_else(|f| panic!("{f}"));
         assert_eq!((all.address.to_string(), all.key), ("127.0.0.1:3".into(), "flag.key".into()));
     }

@@ -22,6 +22,7 @@ use crate::{
     audit::AuditLog,
     crypto::{Layout, MemoryLock, seal::Throwaway},
     pki::{ApiKey, SelfSigned, Usage, self_signed},
+    server::Access,
     service::{
         CACHED_KEYS, Service, Setup,
         bootstrap::{self, EnclavePlan, Plan},
@@ -50,10 +51,13 @@ pub(super) async fn serve(
         health: None,
         certificate: certificate.clone(),
         key,
+        password: None,
         service,
         audit: AuditLog::none(),
         // API keys and '--dev' came with the later generation, so its clients are the ones to expect
         generation: Generation::V2025,
+        access: Access::default(),
+        again: None,
         memory,
         signals,
     };
@@ -67,8 +71,15 @@ pub(super) async fn serve(
                 certificate: &certificate.display().to_string(),
             };
             let endpoints = addresses::endpoints(address);
-            Banner { format, endpoints: &endpoints, locked, stateless: None, development: Some(development) }
-                .show()
+            Banner {
+                format,
+                endpoints: &endpoints,
+                locked,
+                verified: false,
+                stateless: None,
+                development: Some(development),
+            }
+            .show()
         })
         .await;
     let path = directory.path().to_owned();

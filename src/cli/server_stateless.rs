@@ -18,10 +18,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use super::{
     addresses,
     failure::Failure,
-    server::{Running, Signals},
+    server::{self, Running, Signals},
+    server_access::Wanted,
     server_banner::Banner,
     server_config::Flags,
-    server_stateless_config::Stateless,
+    server_stateless_config::{self, Stateless},
     settings::{DEFAULT_UNSEAL_VARIABLE, Unseal, UnsealFile},
     terminal::Format,
 };
@@ -33,6 +34,7 @@ use crate::{
     audit::{AuditLog, Stdout},
     authz::{Action, Authorized, Role, authorize},
     crypto::{Layout, MemoryLock, SecretKey},
+    server::ReadAgain,
     service::{
         self, CACHED_KEYS, Service, Setup,
         bootstrap::{self, EnclavePlan, Plan},
@@ -50,17 +52,21 @@ const HASH_LEN: usize = 64;
 
 /// Runs until it is told to stop.
 pub(super) async fn serve(
-    config: Stateless,
+    file: PathBuf,
     flags: Flags,
     format: &Format,
     memory: MemoryLock,
     signals: Signals,
 ) -> Result<(), Failure> {
+    let config = read_file(&file, &flags)?;
+    let (access, verified) = (config.wanted.access()?, config.wanted.verify);
+    let running = config.clone();
     let Stateless {
         address,
         health,
         key,
         certificate,
+        password,
         admin,
         policies,
         keys,
@@ -68,10 +74,10 @@ pub(super) async fn serve(
         unseal,
         audit,
         generation,
+        wanted: _,
     } = config;
-    let address = flags.address.unwrap_or(address);
-    let key = required(flags.key.or(key), "key")?;
-    let certificate = required(flags.cert.or(certificate), "cert")?;
+    let key = required(key, "key")?;
+    let certificate = required(certificate, "cert")?;
     let policies = with_admin(policies, &admin)?;
     let service = open(&directory, unseal).await?;
     if let Err(failure) = converge(&service, &policies, &keys).await {
@@ -80,16 +86,62 @@ pub(super) async fn serve(
     }
     let audit = if audit { AuditLog::new(Stdout) } else { Ok(AuditLog::none()) }
         .map_err(|error| Failure::new(format!("failed to start the audit log: {error}"), ""))?;
-    let running = Running { address, health, certificate, key, service, audit, generation, memory, signals };
+    let again = Some(read_again(file, flags, running, service.clone()));
+    let running = Running {
+        address,
+        health,
+        certificate,
+        key,
+        password,
+        service,
+        audit,
+        generation,
+        access,
+        again,
+        memory,
+        signals,
+    };
     running
         .serve(|address, locked| {
             let endpoints = addresses::endpoints(address);
             let keystore = directory.display().to_string();
             let admin = if is_hash(&admin) { admin.as_str() } else { "_ [ disabled ]" };
             let stateless = Some((keystore.as_str(), admin));
-            Banner { format, endpoints: &endpoints, locked, stateless, development: None }.show()
+            Banner { format, endpoints: &endpoints, locked, verified, stateless, development: None }.show()
         })
         .await
+}
+
+/// The file, with what the flags say instead.
+fn read_file(file: &Path, flags: &Flags) -> Result<Stateless, Failure> {
+    let config =
+        server::read(file, |text| server_stateless_config::parse(text, &|name| std::env::var_os(name)))?;
+    let Flags { verify, address, key, cert } = flags.clone();
+    Ok(Stateless {
+        address: address.unwrap_or(config.address),
+        key: key.or(config.key),
+        certificate: cert.or(config.certificate),
+        wanted: Wanted { verify: verify.unwrap_or(config.wanted.verify), ..config.wanted },
+        ..config
+    })
+}
+
+/// Reads the file again: policies, identities, keys and who gets in are taken, what needs a restart is told.
+fn read_again(file: PathBuf, flags: Flags, running: Stateless, service: Service) -> ReadAgain {
+    Box::new(move || {
+        let (config, service) = (read_file(&file, &flags), service.clone());
+        let differs = config.as_ref().map(|config| config.differs_from(&running)).unwrap_or_default();
+        let again = async move {
+            let config = config?;
+            // all that can be refused is, before anything is changed
+            let access = config.wanted.access()?;
+            let policies = with_admin(config.policies, &config.admin)?;
+            converge(&service, &policies, &config.keys).await?;
+            server::tell_what_waits(&differs);
+            Ok(access)
+        };
+        Box::pin(async move { again.await.map_err(|failure: Failure| failure.to_string()) })
+    })
 }
 
 fn required(path: Option<PathBuf>, flag: &str) -> Result<PathBuf, Failure> {

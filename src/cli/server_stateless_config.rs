@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::{
     failure::Failure,
     init_config::first_line,
+    server_access::{Api, Proxy, Wanted},
     settings::{self, Unseal},
 };
 use crate::{
@@ -25,15 +26,18 @@ use crate::{
         message::{self, Generation, Matching},
     },
     authz,
+    pki::Password,
 };
 
 /// What the file asks for, checked.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(super) struct Stateless {
     pub(super) address: SocketAddr,
     pub(super) health: Option<SocketAddr>,
     pub(super) key: Option<PathBuf>,
     pub(super) certificate: Option<PathBuf>,
+    /// Of the server's key.
+    pub(super) password: Option<Password>,
     /// Who may do everything; absent when it is not an identity of anybody, e.g. `disabled`.
     pub(super) admin: Identity,
     pub(super) policies: Vec<(PolicyName, message::Policy, Vec<Identity>)>,
@@ -44,6 +48,8 @@ pub(super) struct Stateless {
     pub(super) unseal: Option<Unseal>,
     pub(super) audit: bool,
     pub(super) generation: Generation,
+    /// Who gets in besides clients that show a certificate of their own.
+    pub(super) wanted: Wanted,
 }
 
 #[derive(Default, Deserialize)]
@@ -79,13 +85,8 @@ struct Tls {
     cert: Option<String>,
     password: Option<String>,
     auth: Option<Switch>,
+    ca: Option<String>,
     proxy: Proxy,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Proxy {
-    identities: Option<Vec<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -103,12 +104,6 @@ struct Policy {
 #[serde(default)]
 struct Log {
     audit: Option<Switch>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Api {
-    skip_auth: bool,
 }
 
 #[derive(Deserialize)]
@@ -135,6 +130,40 @@ impl Switch {
             Self::Number(level) => *level <= GO_ERROR,
             Self::Text(text) => !matches!(text.to_ascii_lowercase().as_str(), "" | "off" | "false"),
         }
+    }
+}
+
+impl Stateless {
+    /// Which settings are others than those of `running`, of those that are taken at start only.
+    pub(super) fn differs_from(&self, running: &Self) -> Vec<&'static str> {
+        let Self {
+            address,
+            health,
+            key,
+            certificate,
+            password: _,
+            admin: _,
+            policies: _,
+            keys: _,
+            directory,
+            unseal,
+            audit,
+            generation,
+            wanted: _,
+        } = self;
+        [
+            ("address", *address != running.address),
+            ("health", *health != running.health),
+            ("tls.key", *key != running.key),
+            ("tls.cert", *certificate != running.certificate),
+            ("keystore.fs.path", *directory != running.directory),
+            ("unseal", *unseal != running.unseal),
+            ("log.audit", *audit != running.audit),
+            ("compatibility", *generation != running.generation),
+        ]
+        .into_iter()
+        .filter_map(|(field, differs)| differs.then_some(field))
+        .collect()
     }
 }
 
@@ -169,7 +198,6 @@ pub(super) fn parse(text: &str, environment: Environment<'_>) -> Result<Stateles
         value.map(|text| expand(field, &text, environment)).transpose().map(Option::unwrap_or_default)
     };
     let directory = directory(keystore, environment)?;
-    refuse_what_would_be_lost(&tls, api.unwrap_or_default())?;
     let listen = |field: &'static str, text: String| match text.as_str() {
         "" | "off" => Ok(None),
         text => {
@@ -195,12 +223,40 @@ pub(super) fn parse(text: &str, environment: Environment<'_>) -> Result<Stateles
             KeyName::new(&name).map_err(|error| invalid(format!("keys: '{name}': {error}"), NAME))
         })
         .collect::<Result<_, _>>()?;
+    let Proxy { identities, header } = tls.proxy;
+    let mut proxies = Vec::new();
+    for text in identities.unwrap_or_default() {
+        let text = expand("tls.proxy.identities", Some(text))?;
+        if !text.is_empty() {
+            proxies.push(identity("tls.proxy.identities", &text)?);
+        }
+    }
+    if proxies.contains(&admin) {
+        return Err(invalid(
+            format!("'tls.proxy.identities': identity '{admin}' is the admin"),
+            "Give the proxy a certificate of its own: whoever has it can be everybody.",
+        ));
+    }
     let path = |field, value| expand(field, value).map(|text| (!text.is_empty()).then(|| text.into()));
+    let wanted = Wanted {
+        verify: tls.auth.as_ref().is_some_and(Switch::is_on),
+        authorities: path("tls.ca", tls.ca)?,
+        proxies,
+        header: header.cert,
+        routes: api
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(route, api)| (route, api.unwrap_or_default()))
+            .collect(),
+    };
+    wanted.check()?;
     Ok(Stateless {
         address,
         health,
         key: path("tls.key", tls.key)?,
         certificate: path("tls.cert", tls.cert)?,
+        password: expand("tls.password", tls.password)
+            .map(|text| (!text.is_empty()).then(|| Password::new(text)))?,
         admin,
         policies,
         keys,
@@ -208,6 +264,7 @@ pub(super) fn parse(text: &str, environment: Environment<'_>) -> Result<Stateles
         unseal,
         audit: log.audit.is_none_or(|switch| switch.is_on()),
         generation: compatibility.unwrap_or(Generation::V2025),
+        wanted,
     })
 }
 
@@ -231,34 +288,6 @@ fn directory(
         [(kind, _)] => Err(invalid(format!("keystore '{kind}' is not supported"), own)),
         _ => Err(invalid("more than one keystore specified", "Keep one of them.")),
     }
-}
-
-/// Settings that we do not have are refused where leaving them out would make the server weaker, or deaf.
-fn refuse_what_would_be_lost(tls: &Tls, api: BTreeMap<String, Option<Api>>) -> Result<(), Failure> {
-    if tls.auth.as_ref().is_some_and(Switch::is_on) {
-        return Err(invalid(
-            "'tls.auth: on' is not supported",
-            "Clients are known by their key, which is always checked; write 'off' to go on without chains.",
-        ));
-    }
-    if tls.password.as_ref().is_some_and(|password| !password.is_empty()) {
-        return Err(invalid(
-            "'tls.password' is not supported",
-            "Give a key without a password, for example from 'openssl pkey -in encrypted.key -out plain.key'.",
-        ));
-    }
-    if tls.proxy.identities.as_ref().is_some_and(|identities| identities.iter().any(|id| !id.is_empty())) {
-        return Err(invalid("'tls.proxy' is not supported", "Let clients connect directly and remove it."));
-    }
-    for (route, settings) in api {
-        if settings.is_some_and(|settings| settings.skip_auth) {
-            return Err(invalid(
-                format!("'api.{route}.skip_auth: true' is not supported"),
-                "Every client of the API shows a certificate; for probes and metrics write 'health: :7375' and ask '/readyz' and '/metrics' there.",
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn policies(
@@ -404,6 +433,23 @@ keystore:
     }
 
     #[test]
+    fn who_gets_in_besides_known_clients_is_read_too() {
+        let text = GOOD
+            .replace(
+                "auth: off",
+                "auth: on\n  ca: /ca\n  proxy: {identities: [cc, ''], header: {cert: X-Cert}}",
+            )
+            .replace("skip_auth: false", "skip_auth: true");
+        let wanted = parse(&text, &environment).unwrap_or_else(|failure| panic!("{failure}")).wanted;
+        assert!(wanted.verify && wanted.routes["/v1/ready"].skip_auth);
+        assert_eq!((wanted.authorities, wanted.header), (Some("/ca".into()), Some("X-Cert".into())));
+        assert_eq!(wanted.proxies.iter().map(Identity::as_str).collect::<Vec<_>>(), ["cc"]);
+        let admin = text.replace("identity: disabled", "identity: cc");
+        let failure = parse(&admin, &environment).err().unwrap_or_else(|| panic!("a proxy is the admin"));
+        assert!(failure.to_string().contains("identity 'cc' is the admin"), "{failure}");
+    }
+
+    #[test]
     fn the_audit_log_is_on_unless_it_is_turned_off() {
         for (log, on) in [
             ("", true),
@@ -428,10 +474,11 @@ keystore:
             ("identity: disabled", "identity: bb", "policy 'my-app': identity 'bb' is the admin"),
             ("- ${APP}", "- bb\n    - bb", "policy 'my-app': identity 'bb' is assigned twice"),
             ("- ${APP}", "- ${NONE}", "policy 'my-app': environment variable 'NONE' is not set"),
-            ("auth: off", "auth: on", "'tls.auth: on' is not supported"),
-            ("auth: off", "password: x", "'tls.password' is not supported"),
-            ("auth: off", "proxy: {identities: [aa]}", "'tls.proxy' is not supported"),
-            ("skip_auth: false", "skip_auth: true", "'api./v1/ready.skip_auth: true' is not supported"),
+            ("auth: off", "password: ${NONE}", "tls.password: environment variable 'NONE' is not set"),
+            ("auth: off", "proxy: {identities: [aa]}", "'tls.proxy.header.cert' is not set"),
+            ("auth: off", "proxy: {identities: [a a]}", "tls.proxy.identities: identity 'a a'"),
+            ("/v1/ready: {skip_auth: false", "/v1/key/create/: {skip_auth: true", "never open to everybody"),
+            ("timeout: 15s", "timeout: long", "'long' is no duration"),
             ("- name: my-key", "- name: my key", "keys: 'my key'"),
             ("    path: ./keys", "    path: ''", "'keystore.fs.path' is not set"),
             ("  fs:\n    path: ./keys", "  vault: {endpoint: x}", "keystore 'vault' is not supported"),

@@ -36,6 +36,9 @@ pub(super) struct Tls {
     /// PEM file with the certificate chain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cert: Option<PathBuf>,
+    /// Whether chains of client certificates are verified.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) verify: bool,
 }
 
 /// Where the unseal key is: exactly one of both.

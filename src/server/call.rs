@@ -9,11 +9,14 @@ use std::{
     task::Poll,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    access::{Access, Forwarded},
     admission::Guest,
     body::Body,
     memory::{Allowance, Memory, Share},
@@ -35,6 +38,10 @@ pub(super) struct Shared {
     pub(super) audit: AuditLog,
     pub(super) metrics: Arc<Metrics>,
     pub(super) default_enclave: EnclaveName,
+    /// Who came without a certificate to what is open to everybody.
+    pub(super) nobody: Identity,
+    /// Who else gets in.
+    pub(super) access: ArcSwap<Access>,
     /// Whether secret memory is locked, for the status.
     pub(super) memory_locked: bool,
     /// Whose shapes are written where clients contradict each other.
@@ -81,10 +88,18 @@ pub(super) struct Peer {
     pub(super) ip: IpAddr,
     /// The identity, or what to answer instead.
     pub(super) identity: Result<Identity, ApiError>,
-    /// Its place among all connections; none in tests without sockets.
-    pub(super) guest: Option<Guest>,
-    /// How much memory its large bodies may take.
-    pub(super) allowance: Allowance,
+    /// The proxy that speaks for it, if one does.
+    pub(super) proxy: Option<Identity>,
+    /// The connection's place among all; none in tests without sockets.
+    pub(super) guest: Option<Arc<Guest>>,
+    /// How much memory the connection's large bodies may take.
+    pub(super) allowance: Arc<Allowance>,
+}
+
+/// An identity that nobody can have, since it is no hash.
+pub(super) fn nobody() -> Identity {
+    #[expect(clippy::expect_used, reason = "a letter or two are a name")]
+    Identity::new("nobody").expect("it is a name")
 }
 
 /// A request whose route is known.
@@ -92,6 +107,8 @@ pub(super) struct Call<'c> {
     pub(super) shared: &'c Shared,
     pub(super) peer: &'c Peer,
     pub(super) route: &'static Route,
+    /// Whether the configuration opens the route to everybody.
+    pub(super) is_open: bool,
     /// The decoded path as policies see it.
     pub(super) path: &'c str,
     /// What follows the route's path.
@@ -128,12 +145,26 @@ impl Answer {
 }
 
 impl Peer {
+    /// Who asks this: the peer, or whom it speaks for when it is a proxy.
+    pub(super) fn behind(self: Arc<Self>, access: &Access, headers: &HeaderMap) -> Arc<Self> {
+        let Ok(sender) = &self.identity else { return self };
+        let Some(Forwarded { identity, ip }) = access.forwarded(sender, headers) else { return self };
+        Arc::new(Self {
+            ip: ip.unwrap_or(self.ip),
+            identity,
+            proxy: Some(sender.clone()),
+            guest: self.guest.clone(),
+            allowance: Arc::clone(&self.allowance),
+        })
+    }
+
     /// Notes that its identity was allowed something by `rule`: from then on its connection is no stranger's.
     pub(super) fn was_allowed(&self, rule: Rule) {
         if let (Some(guest), Ok(identity)) = (&self.guest, &self.identity)
-            && rule != Rule::Public
+            && !matches!(rule, Rule::Public | Rule::Open)
         {
-            guest.known_as(identity);
+            // it is the proxy's connection, whoever it speaks for
+            guest.known_as(self.proxy.as_ref().unwrap_or(identity));
         }
     }
 }
@@ -165,7 +196,15 @@ impl Call<'_> {
 
 /// Authorises the caller for `A`, in the order of contract §1.2: certificate, state, enclave, rights.
 pub(super) fn admit<'c, A: Action>(call: &'c Call<'c>) -> Result<Authorized<'c, A>, Answer> {
-    let Call { shared, peer, enclave, path, .. } = call;
+    let Call { shared, peer, enclave, path, is_open, .. } = call;
+    if *is_open {
+        let who = peer.identity.as_ref().unwrap_or(&shared.nobody);
+        return authorize(who, enclave, Role::Guest, path).map_err(|denied| Answer {
+            result: Err(denied.into()),
+            decision: Some(Err(denied)),
+            share: None,
+        });
+    }
     let identity = peer.identity.as_ref().map_err(|error| Answer::error(error.clone()))?;
     let decide = |role: Role<'_>| authorize::<A>(identity, enclave, role, path);
     let decision = match A::SCOPE {

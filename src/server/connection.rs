@@ -74,8 +74,9 @@ pub(super) async fn serve(
     let (_, session) = stream.get_ref();
     let identity = tls::identity(session.peer_certificates());
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    let allowance = shared.memory.allowance();
-    let peer = Arc::new(Peer { ip: address.ip().to_canonical(), identity, guest: Some(guest), allowance });
+    let allowance = Arc::new(shared.memory.allowance());
+    let (ip, guest) = (address.ip().to_canonical(), Some(Arc::new(guest)));
+    let peer = Arc::new(Peer { ip, identity, proxy: None, guest, allowance });
     let ends = Ends { stop, peer: Arc::clone(&peer) };
 
     let activity = Arc::new(Activity::new());
@@ -201,7 +202,7 @@ impl Ends {
     }
 
     fn is_known(&self) -> bool {
-        self.peer.guest.as_ref().is_some_and(Guest::is_known)
+        self.peer.guest.as_ref().is_some_and(|guest| guest.is_known())
     }
 }
 
@@ -379,8 +380,9 @@ mod tests {
         let peer = Arc::new(Peer {
             ip: [127, 0, 0, 1].into(),
             identity: Err(crate::api::ApiError::NO_CERTIFICATE),
+            proxy: None,
             guest: None,
-            allowance: super::super::memory::Memory::new().allowance(),
+            allowance: Arc::new(super::super::memory::Memory::new().allowance()),
         });
         let _ = watch(connection, |_| (), activity, header_limit, &Ends { stop, peer }).await;
         began.elapsed()

@@ -25,6 +25,7 @@ pub(super) async fn respond(
     head: Parts,
     mut body: Body,
 ) -> Response<Outgoing> {
+    let peer = peer.behind(&shared.access.load(), &head.headers);
     let received = Received { time: Timestamp::now(), instant: Instant::now(), id: shared.ids.next() };
     let version = head.version;
     let path = match target::path(&head.uri) {
@@ -118,8 +119,14 @@ async fn run(
         match &enclave {
             Err(error) => Answer::error(error.clone()),
             Ok(enclave) => {
-                let call = Call { shared, peer, route, path, argument: found.argument, enclave };
-                tokio::time::timeout(route.limit(), route.handler.serve(&call, body))
+                let (is_open, limit) = {
+                    let access = shared.access.load();
+                    // with something for everybody, the release is for everybody too
+                    let is_public = route.handler.scope() == Scope::Public && access.takes_anybody();
+                    (is_public || access.is_open(found.index), access.limit_of(found.index, route))
+                };
+                let call = Call { shared, peer, route, is_open, path, argument: found.argument, enclave };
+                tokio::time::timeout(limit, route.handler.serve(&call, body))
                     .await
                     .unwrap_or_else(|_| Answer::error(ApiError::TIMEOUT))
             }
@@ -207,7 +214,7 @@ async fn audit(
         Audited::Never => {}
         Audited::Soon => shared.audit.record(&event),
         Audited::BeforeAnswer => {
-            let patience = found.route.limit();
+            let patience = shared.access.load().limit_of(found.index, found.route);
             tokio::time::timeout(patience, shared.audit.record_now(&event))
                 .await
                 .map_err(|_| ApiError::TIMEOUT)?

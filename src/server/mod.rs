@@ -6,6 +6,7 @@
 //! ```
 //! The order of checks is that of KES (contract §1.2): method, body limit, enclave, rights, name, existence, body.
 
+mod access;
 mod admission;
 mod body;
 mod call;
@@ -26,8 +27,9 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use access::{Access, AccessError};
 pub use error::Error;
-pub use reload::Reload;
+pub use reload::{ReadAgain, Reload};
 
 use std::{
     net::SocketAddr,
@@ -37,6 +39,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -44,6 +48,7 @@ use self::admission::{Crowd, Door, Limits};
 use crate::{
     api::{EnclaveName, message::Generation},
     audit::{AuditLog, Feed},
+    pki::Password,
     service::{Service, damaged_records_met},
     telemetry::Metrics,
     world::System,
@@ -70,6 +75,8 @@ pub struct Options {
     pub certificate: PathBuf,
     /// PEM file with its key.
     pub key: PathBuf,
+    /// The password of that key, if it has one.
+    pub password: Option<Password>,
     /// What answers.
     pub service: Service,
     /// Where every decision is recorded.
@@ -80,6 +87,8 @@ pub struct Options {
     pub memory_locked: bool,
     /// Whose shapes are written where clients of the two generations of KES contradict each other.
     pub generation: Generation,
+    /// Who gets in besides clients that show a certificate of their own.
+    pub access: Access,
     /// Resolves when the server shall stop, e.g. [`termination`].
     pub shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -89,7 +98,7 @@ pub struct Server {
     listener: TcpListener,
     health: Option<TcpListener>,
     certificate: Arc<tls::Certificate>,
-    acceptor: tokio_rustls::TlsAcceptor,
+    tls: Arc<ArcSwap<ServerConfig>>,
     shared: Arc<call::Shared>,
     reload: Reload,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -137,15 +146,18 @@ impl Server {
             health,
             certificate,
             key,
+            password,
             service,
             audit,
             metrics,
             memory_locked,
             generation,
+            access,
             shutdown,
         } = options;
-        let certificate = Arc::new(tls::Certificate::load(certificate, key).map_err(Error::Certificate)?);
-        let config = tls::config(Arc::clone(&certificate)).map_err(Error::Tls)?;
+        let certificate =
+            Arc::new(tls::Certificate::load(certificate, key, password).map_err(Error::Certificate)?);
+        let config = tls::config(Arc::clone(&certificate), &access).map_err(Error::Tls)?;
         let listen = |address| async move {
             TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
         };
@@ -171,6 +183,8 @@ impl Server {
             audit,
             metrics,
             default_enclave: EnclaveName::default_enclave(),
+            nobody: call::nobody(),
+            access: ArcSwap::from_pointee(access),
             memory_locked,
             generation,
             errors,
@@ -179,11 +193,11 @@ impl Server {
             changes: Arc::new(Semaphore::new(CHANGES)),
             ids: call::RequestIds::new(&System),
         });
-        let (acceptor, reload) = (Arc::new(config).into(), Reload::never());
-        Ok(Self { listener, health, certificate, acceptor, shared, reload, shutdown })
+        let (tls, reload) = (Arc::new(ArcSwap::from_pointee(config)), Reload::never());
+        Ok(Self { listener, health, certificate, tls, shared, reload, shutdown })
     }
 
-    /// Reads the certificate also when `reload` says so.
+    /// Reads the certificate, and what else can change while it runs, also when `reload` says so.
     #[must_use]
     pub fn with_reload(self, reload: Reload) -> Self {
         Self { reload, ..self }
@@ -206,12 +220,13 @@ impl Server {
     /// Serves until it is asked to stop; then takes no more connections, gives requests in flight ten seconds, and closes
     /// the service and the audit log.
     pub async fn serve(self) {
-        let Self { listener, health, certificate, acceptor, shared, reload, shutdown } = self;
+        let Self { listener, health, certificate, tls, shared, reload, shutdown } = self;
         let (draining, stopped) = (shared.draining.clone(), CancellationToken::new());
         if let Some(listener) = health {
             tokio::spawn(health::serve(listener, Arc::clone(&shared), draining.clone(), stopped.clone()));
         }
-        tokio::spawn(reload::run(certificate, reload, stopped.clone()));
+        let changing = reload::Changing { certificate, tls: Arc::clone(&tls), shared: Arc::clone(&shared) };
+        tokio::spawn(reload::run(changing, reload, stopped.clone()));
 
         let connections = TaskTracker::new();
         let mut door = Door::new(listener, crowd(&shared.metrics));
@@ -221,7 +236,8 @@ impl Server {
                 accepted = door.next() => accepted,
                 () = &mut shutdown => break,
             };
-            let (shared, acceptor, draining) = (Arc::clone(&shared), acceptor.clone(), draining.clone());
+            let (shared, acceptor, draining) =
+                (Arc::clone(&shared), tls.load_full().into(), draining.clone());
             connections.spawn(connection::serve(shared, acceptor, stream, address, guest, draining));
         }
 

@@ -1,23 +1,38 @@
-//! Keeps the certificate as its files are: looks at them now and then, and at once when somebody asks.
+//! Keeps the certificate as its files are, and the rest as the configuration is: looks at the files now and then, and at
+//! everything at once when somebody asks.
 
 use std::{io, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
+use rustls::ServerConfig;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::tls::Certificate;
+use super::{
+    access::Access,
+    call::Shared,
+    tls::{self, Certificate},
+};
 
 /// How often the certificate's files are looked at.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// What makes a server read its certificate's files at once.
-pub struct Reload(Option<Signal>);
+/// Reads the configuration again, takes what the server itself knows nothing of, and returns the rest; or says why the
+/// old one stays.
+pub type ReadAgain = Box<dyn Fn() -> BoxFuture<'static, Result<Access, String>> + Send + Sync>;
+
+/// What makes a server read its files at once, and which besides the certificate.
+pub struct Reload {
+    signal: Option<Signal>,
+    configuration: Option<ReadAgain>,
+}
 
 impl Reload {
-    /// Nothing: the files are looked at now and then only.
+    /// Nothing: the certificate is looked at now and then only.
     #[must_use]
     pub fn never() -> Self {
-        Self(None)
+        Self { signal: None, configuration: None }
     }
 
     /// SIGHUP. From now on it does not end the process any more.
@@ -25,11 +40,17 @@ impl Reload {
     /// # Errors
     /// When signals cannot be listened for.
     pub fn on_hangup() -> io::Result<Self> {
-        signal(SignalKind::hangup()).map(|signal| Self(Some(signal)))
+        signal(SignalKind::hangup()).map(|signal| Self { signal: Some(signal), configuration: None })
+    }
+
+    /// Also reads the configuration, when it is asked to.
+    #[must_use]
+    pub fn with(self, configuration: ReadAgain) -> Self {
+        Self { configuration: Some(configuration), ..self }
     }
 
     async fn asked(&mut self) {
-        if let Some(signal) = &mut self.0
+        if let Some(signal) = &mut self.signal
             && signal.recv().await.is_some()
         {
             return;
@@ -39,8 +60,15 @@ impl Reload {
     }
 }
 
+/// What may change while the server runs.
+pub(super) struct Changing {
+    pub(super) certificate: Arc<Certificate>,
+    pub(super) tls: Arc<ArcSwap<ServerConfig>>,
+    pub(super) shared: Arc<Shared>,
+}
+
 /// Runs until `stop` is cancelled.
-pub(super) async fn run(certificate: Arc<Certificate>, mut asked: Reload, stop: CancellationToken) {
+pub(super) async fn run(changing: Changing, mut asked: Reload, stop: CancellationToken) {
     let mut failed = false;
     loop {
         let by_hand = tokio::select! {
@@ -48,6 +76,7 @@ pub(super) async fn run(certificate: Arc<Certificate>, mut asked: Reload, stop: 
             () = tokio::time::sleep(EVERY) => false,
             () = asked.asked() => true,
         };
+        let certificate = &changing.certificate;
         match if by_hand { certificate.read_again().map(|()| true) } else { certificate.reload() } {
             Ok(false) => {}
             Ok(true) => {
@@ -60,6 +89,29 @@ pub(super) async fn run(certificate: Arc<Certificate>, mut asked: Reload, stop: 
                     tracing::error!(%error, next = error.next_step(), "the changed certificate is not used; the old one stays");
                 }
             }
+        }
+        if by_hand && let Some(configuration) = &asked.configuration {
+            match configuration().await {
+                Ok(access) => changing.admit_by(access),
+                Err(error) => {
+                    tracing::error!(%error, "the changed configuration is not used; the old one stays")
+                }
+            }
+        }
+    }
+}
+
+impl Changing {
+    /// From the next request and the next connection on. Connections that are open go on: who has no rights any more gets
+    /// none with the next request.
+    fn admit_by(&self, access: Access) {
+        match tls::config(Arc::clone(&self.certificate), &access) {
+            Ok(config) => {
+                self.shared.access.store(Arc::new(access));
+                self.tls.store(Arc::new(config));
+                tracing::info!("configuration reloaded");
+            }
+            Err(error) => tracing::error!(%error, "the changed configuration is not used; the old one stays"),
         }
     }
 }

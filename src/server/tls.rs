@@ -23,14 +23,17 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::access::Access;
 use crate::{
     api::{ApiError, Identity},
-    pki::{self, ServerCertificate},
+    pki::{self, Password, ServerCertificate},
 };
 
 /// The server's certificate, which may be replaced while connections come in.
 pub(super) struct Certificate {
     paths: [PathBuf; 2],
+    /// Of the key.
+    password: Option<Password>,
     current: ArcSwap<CertifiedKey>,
     /// Modification times of both files when they were last read.
     read: ArcSwap<[Option<SystemTime>; 2]>,
@@ -38,12 +41,16 @@ pub(super) struct Certificate {
 
 impl Certificate {
     /// Reads the certificate and its key.
-    pub(super) fn load(certificate: PathBuf, key: PathBuf) -> Result<Self, pki::Error> {
+    pub(super) fn load(
+        certificate: PathBuf,
+        key: PathBuf,
+        password: Option<Password>,
+    ) -> Result<Self, pki::Error> {
         let paths = [certificate, key];
         let read = modified(&paths);
         let [certificate, key] = &paths;
-        let current = ServerCertificate::load(certificate, key)?.certified_key();
-        Ok(Self { paths, current: ArcSwap::new(current), read: ArcSwap::from_pointee(read) })
+        let current = ServerCertificate::load_under(certificate, key, password.as_ref())?.certified_key();
+        Ok(Self { paths, password, current: ArcSwap::new(current), read: ArcSwap::from_pointee(read) })
     }
 
     /// Reads both files again if one of them changed. A pair that cannot be used leaves the old one in place.
@@ -58,7 +65,7 @@ impl Certificate {
     pub(super) fn read_again(&self) -> Result<(), pki::Error> {
         let now = modified(&self.paths);
         let [certificate, key] = &self.paths;
-        let new = ServerCertificate::load(certificate, key)?;
+        let new = ServerCertificate::load_under(certificate, key, self.password.as_ref())?;
         // only now: the two files of a pair do not change at the same instant
         self.read.store(Arc::new(now));
         self.current.store(new.certified_key());
@@ -90,15 +97,24 @@ impl ResolvesServerCert for Certificate {
 }
 
 /// The configuration for all connections. Sessions are resumed by encrypted tickets, which carry the client's chain.
-pub(super) fn config(certificate: Arc<Certificate>) -> Result<ServerConfig, TlsError> {
+pub(super) fn config(certificate: Arc<Certificate>, access: &Access) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = Arc::new(AnyClient(provider.signature_verification_algorithms));
+    let verifier = Arc::new(AnyClient {
+        signatures: provider.signature_verification_algorithms,
+        is_mandatory: !access.takes_anybody(),
+        chains: access.verifier(),
+    });
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    if access.verifies_clients() {
+        // the chain of a resumed session is not looked at again
+        config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = aws_lc_rs::Ticketer::new()?;
+    }
     Ok(config)
 }
 
@@ -113,11 +129,19 @@ pub(super) fn identity(chain: Option<&[CertificateDer<'_>]>) -> Result<Identity,
     })
 }
 
-/// Accepts every certificate whose key signs the handshake.
+/// Accepts every certificate whose key signs the handshake, and whose chain is trusted where that is asked for.
 #[derive(Debug)]
-struct AnyClient(WebPkiSupportedAlgorithms);
+struct AnyClient {
+    signatures: WebPkiSupportedAlgorithms,
+    is_mandatory: bool,
+    chains: Option<Arc<dyn ClientCertVerifier>>,
+}
 
 impl ClientCertVerifier for AnyClient {
+    fn client_auth_mandatory(&self) -> bool {
+        self.is_mandatory
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -126,8 +150,11 @@ impl ClientCertVerifier for AnyClient {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _: UnixTime,
+        now: UnixTime,
     ) -> Result<ClientCertVerified, TlsError> {
+        if let Some(chains) = &self.chains {
+            chains.verify_client_cert(end_entity, intermediates, now)?;
+        }
         let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
         let signer = pki::identity_of_spki(spki(end_entity)?.raw());
         match pki::identity_of_der(&chain) {
@@ -158,12 +185,12 @@ impl ClientCertVerifier for AnyClient {
             message,
             &SubjectPublicKeyInfoDer::from(spki.raw()),
             signature,
-            &self.0,
+            &self.signatures,
         )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        self.signatures.supported_schemes()
     }
 }
 

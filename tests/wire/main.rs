@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what is wrong by ending")]
 
+mod access;
 mod answer;
 mod differences;
 mod http;

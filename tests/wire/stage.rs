@@ -86,16 +86,53 @@ impl Stage {
             let identity = stage.ours(&["identity", "of", &cert]);
             stage.identities.insert(String::from_utf8(identity.stdout).unwrap().trim().to_owned(), name);
         }
-        let fill = |template: &str| {
-            let fill = |text: String, (identity, name): (&String, &String)| {
-                text.replace(&format!("<{name}>"), identity)
-            };
-            stage.identities.iter().fold(template.replace("<policies>", POLICIES), fill)
-        };
-        fs::write(stage.path().join("init.yml"), fill(INIT)).unwrap();
-        fs::write(stage.path().join("config.yml"), fill(CONFIG)).unwrap();
+        fs::write(stage.path().join("init.yml"), stage.fill(INIT)).unwrap();
+        fs::write(stage.path().join("config.yml"), stage.fill(CONFIG)).unwrap();
         fs::write(stage.path().join("later.yml"), LATER).unwrap();
         stage
+    }
+
+    /// `template` with identities and policies in their places.
+    fn fill(&self, template: &str) -> String {
+        let fill =
+            |text: String, (identity, name): (&String, &String)| text.replace(&format!("<{name}>"), identity);
+        self.identities.iter().fold(template.replace("<policies>", POLICIES), fill)
+    }
+
+    /// Starts `program` in stateless mode with a configuration of its own, on fresh data.
+    pub(crate) fn start_stateless(&self, program: Program, template: &str) -> Running {
+        let binary = program.path();
+        for attempt in 0..5 {
+            let name = format!("stateless-{program:?}-{attempt}");
+            let keystore = tempfile::tempdir_in(self.path()).unwrap().keep();
+            let config = self.fill(template).replace("<keystore>", &keystore.display().to_string());
+            let file = self.path().join(format!("{name}.yml"));
+            fs::write(&file, config).unwrap();
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let log = fs::File::create(self.path().join(format!("{name}.log"))).unwrap();
+            let mut command = self.command(&binary);
+            command.args(["server", "--addr", &address.to_string(), "--config"]).arg(&file);
+            if program == Program::Old {
+                // where it is on by default
+                command.args(["--auth", "off"]);
+            }
+            let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+            let mut running = Running { address, child };
+            if running.answers() {
+                return running;
+            }
+        }
+        panic!("{program:?} does not start: {}", self.path().display());
+    }
+
+    /// What our server says to a configuration that it refuses.
+    pub(crate) fn refusal_of_stateless(&self, template: &str) -> String {
+        let file = self.path().join("refused.yml");
+        fs::write(&file, self.fill(template).replace("<keystore>", "nowhere")).unwrap();
+        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_kes")));
+        let output = command.args(["server", "--config"]).arg(&file).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -176,6 +213,26 @@ impl Server {
             Self::Old => peer("kes"),
             Self::New => peer("kes-0.23"),
             Self::Ours | Self::OursLater => env!("CARGO_BIN_EXE_kes").into(),
+        }
+    }
+}
+
+/// A program whose stateless mode is started with a configuration of a test's own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Program {
+    /// KES v0.22.3.
+    Old,
+    /// KES v0.23.0.
+    New,
+    Ours,
+}
+
+impl Program {
+    fn path(self) -> PathBuf {
+        match self {
+            Self::Old => peer("kes"),
+            Self::New => peer("kes-0.23"),
+            Self::Ours => env!("CARGO_BIN_EXE_kes").into(),
         }
     }
 }

@@ -62,6 +62,9 @@ fn render(plan: &kes::service::bootstrap::Plan) -> Value {
             (enclave.name.to_string(), json!({ "admin": { "identity": enclave.admin }, "policy": policies }))
         })
         .collect();
+    if file["tls"]["verify"] == json!(true) {
+        file["tls"]["client"] = json!({ "verify_cert": "on" });
+    }
     file["version"] = json!("v1");
     file["system"] = json!({ "admin": { "identity": plan.system_admin } });
     file["enclave"] = enclaves.into();
@@ -69,7 +72,7 @@ fn render(plan: &kes::service::bootstrap::Plan) -> Value {
 }
 
 /// What, why, and what next; the parser's picture of the line, which may show a password, is not among it.
-fn is_a_sentence(message: &str) {
+pub(super) fn is_a_sentence(message: &str) {
     assert!(message.starts_with("Error: "), "{message}");
     assert!(message.lines().count() <= 3 + message.matches("\\n").count(), "{message}");
 }

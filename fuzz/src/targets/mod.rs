@@ -8,15 +8,17 @@ mod ciphertext;
 mod config;
 mod glob;
 mod policy;
+mod stateless;
 mod target;
 
 /// A target's name and what it does with bytes.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by its name.
-pub(crate) const ALL: [Target; 5] = [
+pub(crate) const ALL: [Target; 6] = [
     ("policy", policy::run),
     ("config", config::run),
+    ("stateless", stateless::run),
     ("ciphertext", ciphertext::run),
     ("target", target::run),
     ("body", body::run),

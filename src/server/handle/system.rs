@@ -74,14 +74,16 @@ pub(in crate::server) fn metrics(call: &Call<'_>, _: &Authorized<'_, action::Met
     Ok(Reply::Metrics(call.shared.metrics.kes_text(call.shared.audit.events())))
 }
 
-pub(in crate::server) fn api(_: &Call<'_>, _: &Authorized<'_, action::Api>, _: &[u8]) -> Handled {
+pub(in crate::server) fn api(call: &Call<'_>, _: &Authorized<'_, action::Api>, _: &[u8]) -> Handled {
+    let access = call.shared.access.load();
     let routes: Vec<_> = ROUTES
         .iter()
-        .map(|route| ApiRoute {
+        .enumerate()
+        .map(|(index, route)| ApiRoute {
             method: route.methods[0].into(),
             path: route.path.into(),
             max_body: route.max_body as u64,
-            timeout: route.timeout.as_secs(),
+            timeout: access.timeout(index).unwrap_or(route.timeout).as_secs(),
         })
         .collect();
     Reply::json(&routes)

@@ -10,7 +10,10 @@ use tokio::{
 };
 
 use super::tls::{Client, Running, running, trusting};
-use crate::{api::Identity, server::tls};
+use crate::{
+    api::Identity,
+    server::{Access, tls},
+};
 
 fn key() -> KeyPair {
     KeyPair::generate_for(&PKCS_ED25519).unwrap()
@@ -29,7 +32,7 @@ fn authority(key: &KeyPair) -> CertificateDer<'static> {
 
 impl Running {
     /// Who the audit log says that a client with `config` is, or why it was not let in.
-    async fn who_is(&self, config: &Arc<ClientConfig>) -> Result<Option<String>, String> {
+    pub(super) async fn who_is(&self, config: &Arc<ClientConfig>) -> Result<Option<String>, String> {
         let before = self.lines.0.lock().unwrap().len();
         let answer = self.get(config, "/version").await.map_err(|error| error.to_string())?;
         let line = async {
@@ -156,7 +159,9 @@ async fn the_identity_survives_resumption_and_early_data_is_not_taken() {
     // requests in early data could be replayed by whoever saw them
     let files = ["public.crt", "private.key"].map(|name| server.directory.path().join(name));
     let [certificate, key] = files;
-    let config = tls::config(Arc::new(tls::Certificate::load(certificate, key).unwrap())).unwrap();
+    let config =
+        tls::config(Arc::new(tls::Certificate::load(certificate, key, None).unwrap()), &Access::default())
+            .unwrap();
     assert_eq!(config.max_early_data_size, 0);
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the whole room.
 
+mod access;
 mod differences;
 mod enclaves;
 mod endpoints;
@@ -12,6 +13,7 @@ mod wire;
 
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http_body_util::BodyExt as _;
@@ -20,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     body::Body,
-    call::{Peer, RequestIds, Shared},
+    call::{self, Peer, RequestIds, Shared},
     http::respond,
     memory::Memory,
     metrics,
@@ -121,6 +123,8 @@ impl Bare {
             audit: audit(lines.clone()),
             metrics: metrics(),
             default_enclave: EnclaveName::default_enclave(),
+            nobody: call::nobody(),
+            access: ArcSwap::default(),
             memory_locked: false,
             generation: Generation::default(),
             errors: Arc::default(),
@@ -178,8 +182,9 @@ impl Bare {
         let peer = Arc::new(Peer {
             ip: [127, 0, 0, 1].into(),
             identity,
+            proxy: None,
             guest: None,
-            allowance: self.shared.memory.allowance(),
+            allowance: Arc::new(self.shared.memory.allowance()),
         });
         respond(Arc::clone(&self.shared), peer, request.into_parts().0, body).await
     }

@@ -28,7 +28,7 @@ use crate::{
     api::{Identity, message::Generation},
     audit::AuditLog,
     pki::{SelfSigned, Usage, identity_of_spki, self_signed},
-    server::{Error, Options, Server, metrics},
+    server::{Access, Error, Options, Server, metrics},
 };
 
 pub(super) struct Running {
@@ -60,11 +60,13 @@ async fn options(directory: &Path, shutdown: oneshot::Receiver<()>) -> Options {
         health: Some("127.0.0.1:0".parse().unwrap()),
         certificate: directory.join("public.crt"),
         key: directory.join("private.key"),
+        password: None,
         service,
         audit: AuditLog::none(),
         metrics: metrics(),
         memory_locked: false,
         generation: Generation::default(),
+        access: Access::default(),
         shutdown: Box::pin(async move {
             let _ = shutdown.await;
             drop(data);
@@ -73,12 +75,16 @@ async fn options(directory: &Path, shutdown: oneshot::Receiver<()>) -> Options {
 }
 
 pub(super) async fn running() -> Running {
+    running_with(Access::default()).await
+}
+
+pub(super) async fn running_with(access: Access) -> Running {
     let directory = tempfile::tempdir().unwrap();
     write_certificate(directory.path());
     let (stop, shutdown) = oneshot::channel();
     let lines = Lines::default();
     let audit = AuditLog::new(lines.clone()).unwrap();
-    let options = Options { audit, ..options(directory.path(), shutdown).await };
+    let options = Options { audit, access, ..options(directory.path(), shutdown).await };
     let server = Server::bind(options).await.unwrap();
     let (address, health) = (server.address().unwrap(), server.health_address().unwrap());
     Running { address, health, stop, ended: tokio::spawn(server.serve()), directory, lines }
@@ -149,8 +155,18 @@ impl Running {
 
     /// One request on a connection of its own over HTTP/1.1; an error when the server refuses the handshake.
     pub(super) async fn get(&self, config: &Arc<ClientConfig>, path: &str) -> std::io::Result<String> {
+        self.get_with(config, path, "").await
+    }
+
+    /// The same with more header lines, each of which ends with a line break.
+    pub(super) async fn get_with(
+        &self,
+        config: &Arc<ClientConfig>,
+        path: &str,
+        more: &str,
+    ) -> std::io::Result<String> {
         let mut stream = self.connect(Arc::clone(config)).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
@@ -212,7 +228,7 @@ async fn a_changed_certificate_is_used_without_a_restart_and_a_broken_one_is_not
     let directory = tempfile::tempdir().unwrap();
     write_certificate(directory.path());
     let (certificate, key) = (directory.path().join("public.crt"), directory.path().join("private.key"));
-    let server = crate::server::tls::Certificate::load(certificate.clone(), key).unwrap();
+    let server = crate::server::tls::Certificate::load(certificate.clone(), key, None).unwrap();
     assert!(!server.reload().unwrap(), "nothing changed");
     let before = server.current();
     tokio::time::sleep(Duration::from_millis(20)).await;

@@ -10,7 +10,7 @@ use crate::{
     client::{Client, Config, Trust},
     crypto::{Layout, seal},
     pki::{ClientIdentity, SelfSigned, Usage, self_signed, self_signed_client},
-    server::{Options, Server, metrics},
+    server::{Access, Options, Server, metrics},
     service::{
         CACHED_KEYS, Service, Setup,
         bootstrap::{self, EnclavePlan, Plan},
@@ -79,11 +79,13 @@ impl Wire {
             health: None,
             certificate: at("public.crt"),
             key: at("private.key"),
+            password: None,
             service: Service::open(setup).await.unwrap(),
             audit: audit.clone(),
             metrics: metrics(),
             memory_locked: false,
             generation: Generation::default(),
+            access: Access::default(),
             shutdown: Box::pin(async move {
                 let _ = shutdown.await;
             }),
