@@ -41,7 +41,8 @@ fn outcome(response: &Response) -> (u16, String) {
     (response.status, message.to_owned())
 }
 
-/// Sends a GET for `path` with header lines as `who` to both, and returns what theirs and ours make of it.
+/// Sends a GET for `path` with header lines as `who` to both, on connections of their own, and returns what theirs and ours
+/// make of it.
 fn both(
     clients: &mut [Client; 2],
     who: Who,
@@ -49,7 +50,7 @@ fn both(
     headers: &[(&str, &str)],
 ) -> ((u16, String), (u16, String)) {
     let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n");
     let [theirs, ours] = clients.each_mut().map(|client| outcome(&client.send(who, &head, b"")));
     (theirs, ours)
 }
@@ -97,10 +98,18 @@ fn a_proxy_is_believed_as_v0_22_3_believes_it_and_nobody_else() {
         }
     }
     assert!(answered > 10, "only {answered} requests were answered at all");
-    // one difference: v0.22.3 takes the first of several certificates, we take none
+    // two differences: v0.22.3 takes the first of several certificates, we take none
     let several = encoded(&(pem(Who::App) + &pem(Who::Admin)));
     let (theirs, ours) = both(&mut clients, Who::Other, "/v1/status", &[(name, &several)]);
     assert_eq!((theirs.0, ours), (200, (400, "invalid client certificate".to_owned())));
+    // and whoever a proxy forwards first on a connection lends its rights there to all whom it forwards later
+    let on_one_connection = |client: &mut Client| {
+        [&admin, &unknown].map(|certificate| {
+            let head = format!("GET /v1/status HTTP/1.1\r\nHost: localhost\r\n{name}: {certificate}\r\n\r\n");
+            client.send(Who::Other, &head, b"").status
+        })
+    };
+    assert_eq!(clients.each_mut().map(on_one_connection), [[200, 200], [200, 403]]);
 }
 
 #[test]

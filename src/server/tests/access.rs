@@ -77,6 +77,37 @@ async fn a_proxy_speaks_for_its_client_and_nobody_else_does() {
 }
 
 #[tokio::test]
+async fn on_one_connection_of_a_proxy_each_request_is_its_own_clients() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let [proxy, one, two] = [Client::ed25519(), Client::ed25519(), Client::ed25519()];
+    let server = running_with(trusting_a_proxy(&proxy)).await;
+    let as_proxy = proxy.config(server.directory.path(), b"http/1.1");
+    let mut stream = server.connect(as_proxy).await.unwrap();
+    for header in [forwarding(&one), forwarding(&two), String::new()] {
+        let request = format!("GET /version HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        let status = if header.is_empty() { "HTTP/1.1 400 " } else { "HTTP/1.1 200 " };
+        assert!(head.starts_with(status), "{head}");
+        let length = head.to_lowercase();
+        let length = length.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        stream.read_exact(&mut vec![0; length.parse().unwrap()]).await.unwrap();
+    }
+    let seen = || -> Vec<_> {
+        let lines = server.lines.0.lock().unwrap();
+        lines.iter().map(|line| line["request"]["identity"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    while seen().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(seen(), [one.identity().to_string(), two.identity().to_string(), String::new()]);
+}
+
+#[tokio::test]
 async fn whoever_a_proxy_forwards_has_its_own_rights_and_not_the_proxys() {
     let [proxy, app] = [Client::ed25519(), Client::ed25519()];
     let server = running_with(trusting_a_proxy(&proxy)).await;
