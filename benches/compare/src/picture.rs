@@ -45,7 +45,7 @@ pub(crate) fn svg(results: &Results) -> String {
     );
     text(MARGIN, 55.0, "fill=\"#495057\"", &results.machine);
     let how = format!(
-        "{} interleaved rounds of {} s, medians; mTLS, policy, metrics and audit on; client and server share the machine. Shorter is better.",
+        "Medians of {} × {} s, interleaved; mTLS, policy, metrics and audit on; client and server share the machine. Shorter is better.",
         results.rounds, results.seconds
     );
     text(MARGIN, 73.0, "fill=\"#495057\"", &how);
@@ -124,7 +124,8 @@ fn duration(micros: f64) -> String {
         ..100.0 => format!("{micros:.1} µs"),
         ..1_000.0 => format!("{micros:.0} µs"),
         ..100_000.0 => format!("{:.1} ms", micros / 1e3),
-        _ => format!("{:.0} ms", micros / 1e3),
+        ..1_000_000.0 => format!("{:.0} ms", micros / 1e3),
+        _ => format!("{:.1} s", micros / 1e6),
     }
 }
 
