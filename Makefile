@@ -71,7 +71,7 @@ demo-down: ## Remove what make demo made
 demo-local: ## The recipe by hand, without Kubernetes, and the same proofs
 	tests/demo/local.sh
 
-bench: ## Ours and KES side by side, into target/bench/report.md (BENCH_SECONDS, BENCH_ROUNDS, BENCH_ONLY, BENCH_FULL=1, BENCH_PEERS=none)
+bench: ## Ours and KES side by side, into target/bench/report.md and report.svg (BENCH_ONLY=generate,scale, BENCH_FULL=1, BENCH_PEERS=none; more in benches/compare/src/main.rs)
 	@[ "$$BENCH_PEERS" = none ] || tests/peers/build.sh kes kes-0.23
 	cargo build --release -p kes -p kes-compare
 	target/release/kes-compare

@@ -3,17 +3,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
-use quick_cache::sync::Cache;
 
 use super::{
     Error, Setup,
+    cache::Cache,
     keys::StoredKey,
     record::{ClusterBody, Sealer},
     rotation::{self, Background, Progress},
     view::View,
 };
 use crate::{
-    api::{ApiError, EnclaveName, Identity, KeyName},
+    api::{ApiError, EnclaveName, Identity},
     authz::Role,
     consensus::{Consensus, Observer, Owner},
     crypto::{Layout, SealingKeys},
@@ -30,8 +30,7 @@ pub(super) struct Core {
     directory: Directory,
     pub(super) consensus: Consensus,
     pub(super) view: View,
-    /// By enclave id and name, so that an enclave made anew under an old name starts empty.
-    pub(super) keys: Cache<(EnclaveId, KeyName), Arc<StoredKey>>,
+    pub(super) keys: Cache<StoredKey>,
     pub(super) root: Arc<ArcSwap<SealingKeys>>,
     pub(super) rotation: Arc<Progress>,
     background: OnceLock<Background>,

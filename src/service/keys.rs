@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use quick_cache::sync::GuardResult;
 use zeroize::Zeroizing;
 
 use super::{
     Error, Service,
+    cache::Entry,
     core::Core,
     listing::{Entries, Pages},
     record::KeyBody,
@@ -224,32 +224,16 @@ impl Core {
     }
 
     /// The key, from memory or from disk.
-    ///
-    /// While it is read the cache holds a place for it; a deletion that is applied meanwhile takes the place away, so
-    /// a deleted key never comes back into memory.
-    fn key(&self, enclave: &EnclaveName, name: &KeyName) -> Result<Arc<StoredKey>, Error> {
-        let place = match self.view.with(enclave, |enclave| {
-            let place = (enclave.id, name.clone());
-            self.keys.get(&place).ok_or(place)
-        })? {
+    fn key(&self, enclave: &EnclaveName, name: &KeyName) -> Result<Arc<Entry<StoredKey>>, Error> {
+        let id = match self.view.with(enclave, |enclave| self.keys.get(enclave.id, name).ok_or(enclave.id))? {
             Ok(key) => return Ok(key),
-            Err(missing) => missing,
+            Err(id) => id,
         };
-        let id = place.0;
-        let read = || {
+        self.keys.fill(id, name, || {
             self.with_secret(enclave, |now, secret| {
                 if now == id { self.read_key(secret, id, name) } else { Err(ApiError::KEY_NOT_FOUND.into()) }
             })
-        };
-        match self.keys.get_value_or_guard(&place, None) {
-            GuardResult::Value(key) => Ok(key),
-            GuardResult::Guard(guard) => {
-                let key = Arc::new(read()?);
-                let _ = guard.insert(Arc::clone(&key));
-                Ok(key)
-            }
-            GuardResult::Timeout => Ok(Arc::new(read()?)),
-        }
+        })
     }
 
     fn read_key(&self, secret: &SealingKeys, enclave: EnclaveId, name: &KeyName) -> Result<StoredKey, Error> {
@@ -266,13 +250,13 @@ impl Core {
     /// Drops a deleted key from memory.
     pub(super) fn forget(&self, key: &RecordKey) {
         if let Ok(name) = KeyName::new(&key.name) {
-            self.keys.remove(&(key.enclave, name));
+            self.keys.remove(key.enclave, &name);
         }
     }
 
     /// Drops all keys of a deleted enclave from memory.
     pub(super) fn forget_all(&self, enclave: EnclaveId) {
-        self.keys.retain(|(id, _), _| *id != enclave);
+        self.keys.remove_all(enclave);
     }
 }
 

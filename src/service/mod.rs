@@ -4,6 +4,7 @@
 //! this member's own state, changes are sealed here and proposed to `consensus`.
 
 pub mod bootstrap;
+mod cache;
 mod core;
 mod enclaves;
 mod error;

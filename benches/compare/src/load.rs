@@ -1,7 +1,10 @@
 //! One measured load: so many requests in flight for so long, and how long each took.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,6 +23,8 @@ pub(crate) enum Call {
     Generate,
     Decrypt,
     Create,
+    /// All keys under a prefix.
+    List,
 }
 
 /// Which keys are named.
@@ -31,6 +36,8 @@ pub(crate) enum Names {
     Each(String, usize),
     /// `prefix-0`, `prefix-1` and so on.
     Fresh(String),
+    /// `prefix-A` to `prefix-B` again and again, with this at the end.
+    Cycle(String, std::ops::Range<usize>, &'static str),
 }
 
 /// Where requests wait for each other.
@@ -50,6 +57,9 @@ pub(crate) struct Load {
     pub(crate) names: Names,
     pub(crate) shape: Shape,
     pub(crate) seconds: f64,
+    /// What to decrypt under each name of [`Names::Each`], as [`ciphertexts`] made it. Without it everything is one
+    /// ciphertext of the first name.
+    pub(crate) bodies: Option<Arc<Vec<Bytes>>>,
 }
 
 /// What came of it.
@@ -57,8 +67,8 @@ pub(crate) struct Load {
 pub(crate) struct Measured {
     pub(crate) seconds: f64,
     pub(crate) failed: u64,
-    /// Ascending.
-    latencies: Vec<Duration>,
+    /// Ascending, in units of 100 ns: there may be ten millions of them.
+    latencies: Vec<u32>,
 }
 
 impl Measured {
@@ -69,7 +79,7 @@ impl Measured {
     /// In milliseconds.
     pub(crate) fn quantile(&self, quantile: f64) -> f64 {
         let index = (self.latencies.len() as f64 * quantile) as usize;
-        self.latencies.get(index).map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
+        self.latencies.get(index).map_or(0.0, |&latency| f64::from(latency) / 1e4)
     }
 }
 
@@ -79,8 +89,13 @@ impl Call {
             Self::Generate => "generate",
             Self::Decrypt => "decrypt",
             Self::Create => "create",
+            Self::List => "list",
         };
         format!("/v1/key/{verb}/{name}")
+    }
+
+    fn method(self) -> &'static str {
+        if self == Self::List { "GET" } else { "POST" }
     }
 }
 
@@ -91,6 +106,9 @@ impl Names {
             Self::One(name) => Some(name.clone()),
             Self::Each(prefix, count) => (index < *count).then(|| format!("{prefix}-{index}")),
             Self::Fresh(prefix) => Some(format!("{prefix}-{index}")),
+            Self::Cycle(prefix, range, end) => {
+                Some(format!("{prefix}-{}{end}", range.start + index % range.len()))
+            }
         }
     }
 }
@@ -125,20 +143,42 @@ pub(crate) async fn run<T>(client: &Client, load: &Load, gauge: impl Fn() -> T) 
     Ok((measured, before, after))
 }
 
-async fn body(client: &Client, load: &Load) -> Result<Bytes> {
+fn generate_body() -> Bytes {
+    Bytes::from(format!(r#"{{"context":"{}"}}"#, STANDARD.encode(CONTEXT)))
+}
+
+/// What to ask to decrypt what was answered to a generate.
+fn decrypt_body(answer: &[u8]) -> Result<Bytes> {
+    let key: serde_json::Value = serde_json::from_slice(answer)?;
+    ensure!(key["ciphertext"].is_string(), "no ciphertext in the answer to generate");
     let context = STANDARD.encode(CONTEXT);
-    let generate = Bytes::from(format!(r#"{{"context":"{context}"}}"#));
+    Ok(Bytes::from(format!(r#"{{"ciphertext":{},"context":"{context}"}}"#, key["ciphertext"])))
+}
+
+async fn body(client: &Client, load: &Load) -> Result<Bytes> {
     Ok(match load.call {
-        Call::Generate => generate,
-        Call::Create => Bytes::new(),
+        Call::Generate => generate_body(),
+        Call::Create | Call::List => Bytes::new(),
+        Call::Decrypt if load.bodies.is_some() => Bytes::new(),
         Call::Decrypt => {
             let name = load.names.at(0).context("no name")?;
-            let key = client.once("POST", &Call::Generate.path(&name), &generate).await?;
-            let key: serde_json::Value = serde_json::from_slice(&key)?;
-            ensure!(key["ciphertext"].is_string(), "no ciphertext in the answer to generate");
-            Bytes::from(format!(r#"{{"ciphertext":{},"context":"{context}"}}"#, key["ciphertext"]))
+            decrypt_body(&client.once("POST", &Call::Generate.path(&name), &generate_body()).await?)?
         }
     })
+}
+
+/// A request to decrypt for each of `prefix-0` to `prefix-(count-1)`, asked for one after the other.
+pub(crate) async fn ciphertexts(client: &Client, prefix: &str, count: usize) -> Result<Vec<Bytes>> {
+    let mut senders = client.connect(Http::One, 1).await?;
+    let sender = senders.first_mut().context("no connection")?;
+    let (mut bodies, question) = (Vec::with_capacity(count), generate_body());
+    for index in 0..count {
+        let path = Call::Generate.path(&format!("{prefix}-{index}"));
+        let (status, answer) = sender.ask("POST", &path, &question).await?;
+        ensure!(status == 200, "{path}: {status} {}", String::from_utf8_lossy(&answer).trim());
+        bodies.push(decrypt_body(&answer)?);
+    }
+    Ok(bodies)
 }
 
 /// One request after the other until `end`; a broken connection ends the worker.
@@ -149,10 +189,12 @@ async fn work(
     body: &Bytes,
     next: &AtomicUsize,
     end: Instant,
-) -> (Vec<Duration>, u64) {
+) -> (Vec<u32>, u64) {
     let (mut latencies, mut failed) = (Vec::new(), 0);
     while Instant::now() < end {
-        let Some(name) = load.names.at(next.fetch_add(1, Relaxed)) else { break };
+        let index = next.fetch_add(1, Relaxed);
+        let Some(name) = load.names.at(index) else { break };
+        let body = load.bodies.as_ref().and_then(|bodies| bodies.get(index)).unwrap_or(body);
         let path = load.call.path(&name);
         let sent = Instant::now();
         if load.shape.reconnect {
@@ -162,8 +204,10 @@ async fn work(
             failed += 1;
             break;
         };
-        match open.ask("POST", &path, body).await {
-            Ok((200, _)) => latencies.push(sent.elapsed()),
+        match open.ask(load.call.method(), &path, body).await {
+            Ok((200, _)) => {
+                latencies.push(u32::try_from(sent.elapsed().as_nanos() / 100).unwrap_or(u32::MAX));
+            }
             Ok(_) => failed += 1,
             Err(_) => {
                 failed += 1;

@@ -16,8 +16,9 @@ pub(crate) fn describe() -> String {
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let load = line("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned();
+    let memory = number("/proc/meminfo", "MemTotal:").unwrap_or_default() >> 20;
     format!(
-        "{cores} × {}, Linux {}, load average at start {load}",
+        "{cores} × {}, {memory} GiB, Linux {}, load average at start {load}",
         model.map_or("unknown CPU", |(_, model)| model),
         line("/proc/sys/kernel/osrelease").trim(),
     )

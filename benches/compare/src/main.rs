@@ -15,7 +15,9 @@
 //! | `BENCH_ONLY` | | parts of ids of loads, separated by commas, e.g. `generate-h2,create,scale` |
 //! | `BENCH_PEERS` | | `none`: ours alone |
 //! | `BENCH_ALSO` | | further binaries of ours, e.g. `before=target/before/kes` |
-//! | `BENCH_FULL` | | `1`: also ten million keys |
+//! | `BENCH_FULL` | | `1`: ten million keys instead of one; a quarter of an hour and 4 GB of disk more |
+//! | `BENCH_KEYS` | 1000000 | keys that ours is filled with |
+//! | `BENCH_PEER_KEYS` | 50000 | keys that each KES is filled with: a million take it many minutes and 4 GB |
 //! | `PEERS_DIR` | `target/peers` | where `make peers` put KES |
 
 mod client;
@@ -29,14 +31,14 @@ mod scale;
 mod server;
 mod usage;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 
 use self::{
     load::{Call, Load, Measured, Names},
-    plan::{COLD_KEYS, KEY, SCENARIOS, Scenario, Settings},
+    plan::{COLD, COLD_KEYS, KEY, SCENARIOS, Scenario, Settings},
     results::{Cell, Results, Round, Row},
     server::{Identities, Kind, Program, Server},
     usage::Usage,
@@ -72,6 +74,7 @@ async fn until_interrupted() -> Result<()> {
 async fn compare() -> Result<()> {
     let settings = Settings::from_environment()?;
     let programs = programs()?;
+    let scaled = programs.clone();
     let out = target()?.join("bench");
     std::fs::create_dir_all(&out)?;
     // on the disk of the build, and not in /tmp, which may be memory
@@ -101,7 +104,7 @@ async fn compare() -> Result<()> {
     }
     drop(servers);
     if settings.wants("scale") {
-        results.scale = scale::measure(&settings, &identities, dir.path()).await?;
+        results.scale = scale::measure(&settings, &scaled, &identities, dir.path()).await?;
     }
 
     let report = report::markdown(&results);
@@ -157,11 +160,17 @@ async fn measure(scenario: &Scenario, servers: &mut [Server], settings: &Setting
 }
 
 async fn one_round(scenario: &Scenario, server: &mut Server, round: usize, seconds: f64) -> Result<Round> {
-    let load = scenario.load(round, seconds);
-    match scenario.kind {
-        plan::Kind::Warm(..) => warm_up(server, &load).await?,
-        plan::Kind::Create(_) => {}
-        plan::Kind::Cold(_) => cool_down(server, round == 0).await?,
+    let mut load = scenario.load(round, seconds);
+    if scenario.needs_keys() {
+        let bodies = cold_keys(server).await?;
+        load.bodies = (load.call == Call::Decrypt).then_some(bodies);
+    }
+    match (scenario.kind, &mut load.names) {
+        (plan::Kind::Warm(..), _) => warm_up(server, &load).await?,
+        (plan::Kind::Create(_), _) => {}
+        (plan::Kind::Cold(..), _) => cool_down(server).await?,
+        (plan::Kind::List(_), Names::Cycle(_, _, end)) => *end = server.list_end(),
+        (plan::Kind::List(_), _) => {}
     }
     let (measured, used) = run(server, &load).await?;
     if !server.is_running() {
@@ -196,17 +205,29 @@ async fn warm_up(server: &Server, load: &Load) -> Result<()> {
     run(server, &load).await.map(drop)
 }
 
-/// Makes the keys of the cold load, at first, and starts the server anew, so that it has none of them in memory.
-async fn cool_down(server: &mut Server, make: bool) -> Result<()> {
-    if make {
-        let names = Names::Each("bench-cold".into(), COLD_KEYS);
-        let shape = load::Shape { http: client::Http::Two, connections: 4, streams: 64, reconnect: false };
-        let load = Load { call: Call::Create, names, shape, seconds: 120.0 };
-        let (measured, _) = run(server, &load).await?;
-        if measured.requests() < COLD_KEYS {
-            bail!("only {} of {COLD_KEYS} keys could be made", measured.requests());
-        }
+/// The keys of the cold loads, made at first, and what to decrypt under each.
+async fn cold_keys(server: &mut Server) -> Result<Arc<Vec<Bytes>>> {
+    let made = match server.cold.take() {
+        Some(made) => made,
+        None => make_cold_keys(server).await.map_err(|error| format!("{error:#}")),
+    };
+    server.cold = Some(made.clone());
+    made.map_err(anyhow::Error::msg)
+}
+
+async fn make_cold_keys(server: &Server) -> Result<Arc<Vec<Bytes>>> {
+    let names = Names::Each(COLD.into(), COLD_KEYS);
+    let shape = load::Shape { http: client::Http::Two, connections: 4, streams: 64, reconnect: false };
+    let load = Load { call: Call::Create, names, shape, seconds: 120.0, bodies: None };
+    let (measured, _) = run(server, &load).await?;
+    if measured.requests() < COLD_KEYS {
+        bail!("only {} of {COLD_KEYS} keys could be made", measured.requests());
     }
+    Ok(Arc::new(load::ciphertexts(&server.client, COLD, COLD_KEYS).await?))
+}
+
+/// Starts the server anew, so that it has no key in memory.
+async fn cool_down(server: &mut Server) -> Result<()> {
     server.kill();
     server.start().await?;
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -7,8 +7,10 @@ use crate::{
     load::{Call, Load, Names, Shape},
 };
 
-/// Keys that are read from disk once each in the cold load.
+/// Keys that are read from disk, each at most once, in the cold loads.
 pub(crate) const COLD_KEYS: usize = 20_000;
+/// What their names begin with.
+pub(crate) const COLD: &str = "bench-cold";
 /// The key of all warm loads.
 pub(crate) const KEY: &str = "bench-key";
 
@@ -16,8 +18,10 @@ pub(crate) const KEY: &str = "bench-key";
 pub(crate) struct Settings {
     pub(crate) seconds: f64,
     pub(crate) rounds: usize,
-    /// Also what takes long: ten million keys.
-    pub(crate) full: bool,
+    /// Keys that ours is filled with.
+    pub(crate) keys: usize,
+    /// Keys that others are filled with.
+    pub(crate) peer_keys: usize,
     /// Parts of ids; empty for everything.
     only: Vec<String>,
 }
@@ -36,8 +40,10 @@ pub(crate) enum Kind {
     Warm(Call, Shape),
     /// For some seconds, a new key each time.
     Create(Shape),
-    /// Keys that the server has on disk and not in memory, each once.
-    Cold(Shape),
+    /// Keys that the server has on disk and not in memory, each once; at most twice as long as others.
+    Cold(Call, Shape),
+    /// The names under one prefix after the other, 1,111 each, of the keys of the cold loads.
+    List(Shape),
 }
 
 impl Settings {
@@ -50,11 +56,13 @@ impl Settings {
                 Err(_) => Ok(default),
             }
         }
+        let full = std::env::var("BENCH_FULL").is_ok_and(|value| !value.is_empty() && value != "0");
         let only = std::env::var("BENCH_ONLY").unwrap_or_default();
         Ok(Self {
             seconds: number("BENCH_SECONDS", 2.0)?,
             rounds: number("BENCH_ROUNDS", 3_usize)?.max(1),
-            full: std::env::var("BENCH_FULL").is_ok_and(|value| !value.is_empty() && value != "0"),
+            keys: number("BENCH_KEYS", if full { 10_000_000 } else { 1_000_000 })?,
+            peer_keys: number("BENCH_PEER_KEYS", 50_000)?,
             only: only.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
         })
     }
@@ -67,17 +75,27 @@ impl Settings {
 impl Scenario {
     /// What to do in round `round`.
     pub(crate) fn load(&self, round: usize, seconds: f64) -> Load {
+        let bodies = None;
         match self.kind {
-            Kind::Warm(call, shape) => Load { call, names: Names::One(KEY.into()), shape, seconds },
+            Kind::Warm(call, shape) => Load { call, names: Names::One(KEY.into()), shape, seconds, bodies },
             Kind::Create(shape) => {
                 let names = Names::Fresh(format!("bench-{}-{round}", self.id));
-                Load { call: Call::Create, names, shape, seconds }
+                Load { call: Call::Create, names, shape, seconds, bodies }
             }
-            Kind::Cold(shape) => {
-                let names = Names::Each("bench-cold".into(), COLD_KEYS);
-                Load { call: Call::Generate, names, shape, seconds: 120.0 }
+            Kind::Cold(call, shape) => {
+                let names = Names::Each(COLD.into(), COLD_KEYS);
+                Load { call, names, shape, seconds: 2.0 * seconds, bodies }
+            }
+            Kind::List(shape) => {
+                let names = Names::Cycle(COLD.into(), 10..20, "");
+                Load { call: Call::List, names, shape, seconds, bodies }
             }
         }
+    }
+
+    /// Whether the server must have the 20,000 keys.
+    pub(crate) fn needs_keys(&self) -> bool {
+        matches!(self.kind, Kind::Cold(..) | Kind::List(_))
     }
 }
 
@@ -94,9 +112,9 @@ const HANDSHAKES: Shape = Shape { http: Http::One, connections: 4, streams: 1, r
 /// Everything, the most important first.
 #[rustfmt::skip]
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario { id: "generate-h2-64", title: "generate, HTTP/2, 1 connection × 64 streams (as MinIO calls)", kind: Kind::Warm(Call::Generate, h2(1, 64)) },
-    Scenario { id: "decrypt-h2-64", title: "decrypt, HTTP/2, 1 connection × 64 streams", kind: Kind::Warm(Call::Decrypt, h2(1, 64)) },
-    Scenario { id: "generate-h2-1", title: "generate, HTTP/2, 1 connection × 1 stream", kind: Kind::Warm(Call::Generate, h2(1, 1)) },
+    Scenario { id: "generate-h2-64", title: "generate, HTTP/2, 1 × 64 streams (as MinIO calls)", kind: Kind::Warm(Call::Generate, h2(1, 64)) },
+    Scenario { id: "decrypt-h2-64", title: "decrypt, HTTP/2, 1 × 64 streams", kind: Kind::Warm(Call::Decrypt, h2(1, 64)) },
+    Scenario { id: "generate-h2-1", title: "generate, HTTP/2, 1 × 1 stream", kind: Kind::Warm(Call::Generate, h2(1, 1)) },
     Scenario { id: "generate-h1-1", title: "generate, HTTP/1.1, 1 connection", kind: Kind::Warm(Call::Generate, h1(1)) },
     Scenario { id: "generate-h1-16", title: "generate, HTTP/1.1, 16 connections", kind: Kind::Warm(Call::Generate, h1(16)) },
     Scenario { id: "generate-h1-64", title: "generate, HTTP/1.1, 64 connections", kind: Kind::Warm(Call::Generate, h1(64)) },
@@ -108,5 +126,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { id: "create-64", title: "durable create, 64 clients (HTTP/2, 1 × 64)", kind: Kind::Create(h2(1, 64)) },
     Scenario { id: "create-512", title: "durable create, 512 clients (HTTP/2, 8 × 64)", kind: Kind::Create(h2(8, 64)) },
     Scenario { id: "create-h1-512", title: "durable create, 512 clients (HTTP/1.1, 512 connections)", kind: Kind::Create(h1(512)) },
-    Scenario { id: "cold-20k", title: "generate with 20,000 keys not in memory, HTTP/1.1, 16 connections", kind: Kind::Cold(h1(16)) },
+    Scenario { id: "list-1111", title: "list 1,111 of 20,000 names, HTTP/1.1, 1 connection", kind: Kind::List(h1(1)) },
+    Scenario { id: "cold-generate-h2-64", title: "20,000 cold keys: generate, HTTP/2, 1 × 64", kind: Kind::Cold(Call::Generate, h2(1, 64)) },
+    Scenario { id: "cold-generate-h1-1", title: "20,000 cold keys: generate, HTTP/1.1, 1 connection", kind: Kind::Cold(Call::Generate, h1(1)) },
+    Scenario { id: "cold-generate-h1-16", title: "20,000 cold keys: generate, HTTP/1.1, 16 connections", kind: Kind::Cold(Call::Generate, h1(16)) },
+    Scenario { id: "cold-generate-h1-64", title: "20,000 cold keys: generate, HTTP/1.1, 64 connections", kind: Kind::Cold(Call::Generate, h1(64)) },
+    Scenario { id: "cold-decrypt-h2-64", title: "20,000 cold keys: decrypt, HTTP/2, 1 × 64", kind: Kind::Cold(Call::Decrypt, h2(1, 64)) },
+    Scenario { id: "cold-decrypt-h1-1", title: "20,000 cold keys: decrypt, HTTP/1.1, 1 connection", kind: Kind::Cold(Call::Decrypt, h1(1)) },
+    Scenario { id: "cold-decrypt-h1-16", title: "20,000 cold keys: decrypt, HTTP/1.1, 16 connections", kind: Kind::Cold(Call::Decrypt, h1(16)) },
+    Scenario { id: "cold-decrypt-h1-64", title: "20,000 cold keys: decrypt, HTTP/1.1, 64 connections", kind: Kind::Cold(Call::Decrypt, h1(64)) },
 ];

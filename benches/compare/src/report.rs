@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::results::{Cell, Results, Row};
+use crate::results::{Cell, Results, Row, Scale};
 
 /// The whole report.
 pub(crate) fn markdown(results: &Results) -> String {
@@ -27,11 +27,12 @@ pub(crate) fn markdown(results: &Results) -> String {
         let [low, median, high] = cell.spread(|round| round.cpu_us)?;
         Some(format!("{median:.1} ({low:.1}–{high:.1})"))
     });
-    line("## Requests per second, and p50 / p99 in ms\n");
+    line("## Requests per second · p50 / p99 in ms · CPUs that the server used\n");
     table(&mut line, rows, servers, Some(rate_ratio), |cell| {
         let rate = cell.median(|round| round.per_second)?;
         let (p50, p99) = (cell.median(|round| round.p50_ms)?, cell.median(|round| round.p99_ms)?);
-        Some(format!("{} · {p50:.2} / {p99:.2}", thousands(rate)))
+        let cpus = cell.median(|round| round.cpus)?;
+        Some(format!("{} · {p50:.2} / {p99:.2} · {cpus:.2}", thousands(rate)))
     });
     let creates: Vec<_> = rows.iter().filter(|row| row.is_create).cloned().collect();
     if !creates.is_empty() {
@@ -45,27 +46,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         line(&format!("- {server}: {:.0} MiB resident", mebibytes(*bytes)));
     }
     line("");
-    if !scale.is_empty() {
-        line("## With many keys\n");
-        line(
-            "| Server | keys | creates/s | CPU per create, µs | bytes per key on disk | RSS after the last create | kill -9 → first answer | RSS then |",
-        );
-        line("|---|---|---|---|---|---|---|---|");
-        for s in scale {
-            line(&format!(
-                "| {} | {} | {} | {:.1} | {:.0} | {:.0} MiB | {:.0} ms | {:.0} MiB |",
-                s.server,
-                thousands(s.keys as f64),
-                thousands(s.creates_per_second),
-                s.create_cpu_us,
-                s.bytes_per_key,
-                mebibytes(s.resident_filled),
-                s.open_ms,
-                mebibytes(s.resident_opened)
-            ));
-        }
-        line("");
-    }
+    many(&mut line, scale);
     let troubles: Vec<_> = rows
         .iter()
         .flat_map(|row| row.cells.iter().zip(servers).map(move |(cell, server)| (row, cell, server)))
@@ -78,6 +59,45 @@ pub(crate) fn markdown(results: &Results) -> String {
         troubles.iter().for_each(|trouble| line(trouble));
     }
     text
+}
+
+/// What holding many keys costs.
+fn many(line: &mut impl FnMut(&str), scale: &[Scale]) {
+    if scale.is_empty() {
+        return;
+    }
+    line("## With many keys\n");
+    line(
+        "Listed: 1,111 names under prefixes all over, right after the start that follows kill -9. Hot: RSS after so many keys were used once.\n",
+    );
+    line(
+        "| Server, keys | creates/s | CPU per create, µs | bytes per key on disk | RSS after the last create | kill -9 → first answer | RSS then | listed, ms p50 / p99 | CPU per listing, µs | RSS with hot keys |",
+    );
+    line("|---|---|---|---|---|---|---|---|---|---|");
+    for s in scale {
+        let name = format!("{}, {} keys", s.server, thousands(s.keys as f64));
+        if let (Some(trouble), 0.0) = (&s.trouble, s.creates_per_second) {
+            line(&format!("| {name} | failed: {trouble} ||||||||"));
+            continue;
+        }
+        let hot = match &s.trouble {
+            Some(trouble) => format!("failed: {trouble}"),
+            None => format!("{:.0} MiB, {}", mebibytes(s.resident_hot), thousands(s.hot_keys as f64)),
+        };
+        line(&format!(
+            "| {name} | {} | {:.1} | {:.0} | {:.0} MiB | {:.0} ms | {:.0} MiB | {:.2} / {:.2} | {:.0} | {hot} |",
+            thousands(s.creates_per_second),
+            s.create_cpu_us,
+            s.bytes_per_key,
+            mebibytes(s.resident_filled),
+            s.open_ms,
+            mebibytes(s.resident_opened),
+            s.list_p50_ms,
+            s.list_p99_ms,
+            s.list_cpu_us,
+        ));
+    }
+    line("");
 }
 
 /// Ours and another; more is better for ours.

@@ -33,7 +33,7 @@ pub(crate) struct Row {
 }
 
 /// A server that holds many keys.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Scale {
     pub(crate) server: String,
     pub(crate) keys: usize,
@@ -43,6 +43,14 @@ pub(crate) struct Scale {
     pub(crate) resident_filled: u64,
     pub(crate) open_ms: f64,
     pub(crate) resident_opened: u64,
+    /// Of a listing of 1,111 names right after that.
+    pub(crate) list_p50_ms: f64,
+    pub(crate) list_p99_ms: f64,
+    pub(crate) list_cpu_us: f64,
+    /// Keys that were used after that, once each, and memory then.
+    pub(crate) hot_keys: usize,
+    pub(crate) resident_hot: u64,
+    pub(crate) trouble: Option<String>,
 }
 
 /// Everything, as it goes into `report.json`.

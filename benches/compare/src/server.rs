@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -62,6 +63,8 @@ pub(crate) struct Server {
     address: SocketAddr,
     child: Option<Child>,
     pub(crate) client: Client,
+    /// What to decrypt under each of the keys of the cold loads, once they are made; or why they could not be.
+    pub(crate) cold: Option<Result<Arc<Vec<Bytes>>, String>>,
 }
 
 impl Identities {
@@ -101,7 +104,7 @@ impl Server {
             run(command(&program, &dir).args(["init", "--config", "init.yml", "data"]))?;
         }
         let client = identities.client(address)?;
-        let mut server = Self { program, dir, address, child: None, client };
+        let mut server = Self { program, dir, address, child: None, client, cold: None };
         server.start().await?;
         Ok(server)
     }
@@ -137,6 +140,11 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         Ok(began.elapsed())
+    }
+
+    /// What a prefix of names ends with in a listing: the servers agree on `*` only where it stands alone.
+    pub(crate) fn list_end(&self) -> &'static str {
+        if self.program.kind == Kind::Stateless { "" } else { "*" }
     }
 
     pub(crate) fn pid(&self) -> Result<u32> {

@@ -14,7 +14,7 @@ mod load;
 #[path = "../usage.rs"]
 mod usage;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::Parser;
 
@@ -38,10 +38,10 @@ struct Arguments {
     /// Name of the key; with `--names` and for `create`, the prefix of names.
     #[arg(long, default_value = "my-key")]
     name: String,
-    /// Use NAME-0 … NAME-(N-1), each once, and end.
+    /// Use NAME-0 … NAME-(N-1), each once, and end; list NAME-0* … NAME-(N-1)* again and again.
     #[arg(long)]
     names: Option<usize>,
-    /// `generate`, `decrypt` or `create`.
+    /// `generate`, `decrypt`, `create` or `list` (NAME is a pattern then).
     #[arg(long, default_value = "generate", value_parser = call)]
     call: Call,
     /// HTTP version, 1 or 2.
@@ -70,7 +70,8 @@ fn call(text: &str) -> Result<Call, String> {
         "generate" => Ok(Call::Generate),
         "decrypt" => Ok(Call::Decrypt),
         "create" => Ok(Call::Create),
-        _ => Err("one of generate, decrypt, create".into()),
+        "list" => Ok(Call::List),
+        _ => Err("one of generate, decrypt, create, list".into()),
     }
 }
 
@@ -79,6 +80,7 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let client = Client::new(arguments.server, &arguments.cert, &arguments.key)?;
     let names = match arguments.names {
+        Some(names) if arguments.call == Call::List => Names::Cycle(arguments.name, 0..names.max(1), "*"),
         Some(names) => Names::Each(arguments.name, names),
         None if arguments.call == Call::Create => Names::Fresh(arguments.name),
         None => Names::One(arguments.name),
@@ -89,7 +91,13 @@ async fn main() -> anyhow::Result<()> {
         streams: arguments.streams,
         reconnect: arguments.reconnect,
     };
-    let load = Load { call: arguments.call, names, shape, seconds: arguments.seconds };
+    let bodies = match &names {
+        Names::Each(prefix, count) if arguments.call == Call::Decrypt => {
+            Some(Arc::new(load::ciphertexts(&client, prefix, *count).await?))
+        }
+        _ => None,
+    };
+    let load = Load { call: arguments.call, names, shape, seconds: arguments.seconds, bodies };
     let gauge = || arguments.pid.map(Usage::of);
     let (measured, before, after) = load::run(&client, &load, gauge).await?;
     let count = measured.requests().max(1) as f64;
