@@ -2,7 +2,7 @@
 //! §5.3).
 
 use std::{
-    collections::BTreeMap, ffi::OsString, io::IsTerminal as _, net::SocketAddr, path::PathBuf,
+    ffi::OsString, io::IsTerminal as _, net::SocketAddr, path::PathBuf,
     sync::OnceLock, time::Duration,
 };
 
@@ -64,15 +64,12 @@ pub(super) struct Way {
     pub(super) endpoint: String,
     /// Where to connect.
     pub(super) connect_to: SocketAddr,
-    /// Authorities that sign the server's certificate, as PEM.
-    pub(super) trust: Vec<u8>,
-    /// Who calls outside of any enclave.
-    pub(super) system: Pem,
-    /// Who calls within an enclave.
-    pub(super) enclaves: BTreeMap<EnclaveName, Pem>,
+    /// Finds who calls within an enclave, or outside of any. Asked when a client is made, so that nobody needs the right to
+    /// see an admin that he does not use.
+    pub(super) admin: Box<dyn Fn(Option<&EnclaveName>) -> Result<Pem, Failure> + Send + Sync>,
 }
 
-/// A client certificate.
+/// A client certificate, and the authorities that sign the server's, as PEM.
 pub(super) struct Pem {
     pub(super) certificate: Vec<u8>,
     pub(super) key: zeroize::Zeroizing<Vec<u8>>,
@@ -92,20 +89,12 @@ pub(super) fn through(way: Way) {
 impl Way {
     /// A client for an enclave, or for calls outside of any.
     pub(super) fn client(&self, enclave: Option<&EnclaveName>) -> Result<Client, Failure> {
-        let admin = match enclave {
-            None => &self.system,
-            Some(enclave) => self.enclaves.get(enclave).ok_or_else(|| {
-                Failure::new(
-                    format!("no Secret holds the admin of enclave {enclave}"),
-                    "The operator keeps the admins of the enclaves that the KesCluster's spec names.",
-                )
-            })?,
-        };
+        let admin = (self.admin)(enclave)?;
         Ok(Client::new(Config {
             endpoint: self.endpoint.clone(),
             connect_to: Some(self.connect_to),
             identity: ClientIdentity::from_pem(&admin.certificate, &admin.key)?,
-            trust: Trust::Pem(self.trust.clone()),
+            trust: Trust::Pem(admin.authority),
             enclave: enclave.cloned(),
             timeout: PATIENCE,
         })?)

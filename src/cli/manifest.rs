@@ -14,6 +14,8 @@ use super::{failure::Failure, init_config::first_line};
 pub(super) struct Manifest {
     /// File, kind and name, for a person.
     pub(super) place: String,
+    /// The file alone.
+    pub(super) file: String,
     pub(super) object: Value,
 }
 
@@ -36,7 +38,7 @@ pub(super) fn clusters(files: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
                     Some(namespace) => format!("{}: KesCluster {namespace}/{name}", file.display()),
                     None => format!("{}: KesCluster {name}", file.display()),
                 };
-                found.push(Manifest { place, object });
+                found.push(Manifest { place, file: file.display().to_string(), object });
             }
         }
         if found.len() == before {

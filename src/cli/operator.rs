@@ -7,9 +7,14 @@ use kube::{
     Api, Client, CustomResourceExt,
     api::{Patch, PatchParams},
 };
+use serde::Serialize;
 use serde_json::Value;
 
-use super::{failure::Failure, manifest};
+use super::{
+    failure::Failure,
+    manifest,
+    terminal::{Lines, json},
+};
 use crate::{
     crd,
     operator::{self, diff},
@@ -33,11 +38,15 @@ enum Verb {
         /// Compare them with those of the cluster instead: exit code 1 if they differ
         #[arg(long)]
         check: bool,
+        #[command(flatten)]
+        output: Checked,
     },
     /// Check manifests of KesClusters: schema, rules, and what the operator would refuse
     Validate {
         #[command(flatten)]
         files: Files,
+        #[command(flatten)]
+        output: Lines,
     },
     /// Show what applying a manifest would change, object by object: exit code 1 if anything would
     Diff {
@@ -55,6 +64,8 @@ enum Verb {
         /// DNS domain of the Kubernetes cluster
         #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
         cluster_domain: String,
+        #[command(flatten)]
+        output: Lines,
     },
 }
 
@@ -66,21 +77,65 @@ struct Files {
     file: Vec<PathBuf>,
 }
 
+/// Whether the outcome of a comparison is for a program.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Output")]
+struct Checked {
+    /// Print JSON; errors too
+    #[arg(long, requires = "check")]
+    json: bool,
+}
+
+/// `kes operator validate --json`: one line for each manifest.
+#[derive(Serialize)]
+struct Validated<'a> {
+    file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+    name: &'a str,
+    valid: bool,
+    problems: &'a [String],
+}
+
+/// `kes operator diff --json`: one line for each object.
+#[derive(Serialize)]
+struct Compared<'a> {
+    file: &'a str,
+    object: &'a str,
+    verdict: &'a str,
+    differs: bool,
+    changes: &'a [String],
+}
+
+/// `kes operator crds --check --json`.
+#[derive(Serialize)]
+struct SameDefinition<'a> {
+    name: &'a str,
+    same: bool,
+}
+
 impl Operator {
     pub(super) fn run(self) -> Result<String, Failure> {
         let Self { verb, options } = self;
         match verb {
-            Some(Verb::Crds { check: false }) => crd::try_yaml().map_err(|error| {
+            Some(Verb::Crds { check: false, output: _ }) => crd::try_yaml().map_err(|error| {
                 Failure::new(
                     format!("failed to write the definitions: {error}"),
                     "This is not expected: please report it.",
                 )
             }),
-            Some(Verb::Crds { check: true }) => super::block_on(check()),
-            Some(Verb::Validate { files }) => validate(&files),
-            Some(Verb::Diff { files, namespace, image, operator_namespace, cluster_domain: domain }) => {
+            Some(Verb::Crds { check: true, output }) => super::block_on(check(output.json)),
+            Some(Verb::Validate { files, output }) => validate(&files, output.json),
+            Some(Verb::Diff {
+                files,
+                namespace,
+                image,
+                operator_namespace,
+                cluster_domain: domain,
+                output,
+            }) => {
                 let question = diff::Question { manifest: Value::Null, image, domain, operator_namespace };
-                super::block_on(compare(&files, namespace, question))
+                super::block_on(compare(&files, namespace, question, output.json))
             }
             None => {
                 telemetry::init().map_err(|error| Failure::sentence(&error.to_string()))?;
@@ -91,9 +146,9 @@ impl Operator {
     }
 }
 
-fn validate(files: &Files) -> Result<String, Failure> {
+fn validate(files: &Files, as_json: bool) -> Result<String, Failure> {
     let (mut text, mut wrong, mut count) = (String::new(), 0, 0);
-    for manifest::Manifest { place, object } in manifest::clusters(&files.file)? {
+    for manifest::Manifest { place, file, object } in manifest::clusters(&files.file)? {
         count += 1;
         let (cluster, mut problems) = crd::check(&object);
         if problems.is_empty()
@@ -101,10 +156,20 @@ fn validate(files: &Files) -> Result<String, Failure> {
         {
             problems.push(problem);
         }
-        if problems.is_empty() {
+        wrong += usize::from(!problems.is_empty());
+        if as_json {
+            let metadata = &object["metadata"];
+            text += &json(&Validated {
+                file: &file,
+                namespace: metadata["namespace"].as_str(),
+                name: metadata["name"].as_str().unwrap_or_default(),
+                valid: problems.is_empty(),
+                problems: &problems,
+            });
+            text.push('\n');
+        } else if problems.is_empty() {
             text += &format!("{place}: valid\n");
         } else {
-            wrong += 1;
             text += &format!("{place}: not valid\n");
             text.extend(problems.iter().map(|problem| format!("  {problem}\n")));
         }
@@ -123,12 +188,13 @@ async fn compare(
     files: &Files,
     namespace: Option<String>,
     question: diff::Question,
+    as_json: bool,
 ) -> Result<String, Failure> {
     let clusters = manifest::clusters(&files.file)?;
     let client = super::kubernetes::client(None).await?;
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let (mut text, mut count) = (String::new(), 0);
-    for manifest::Manifest { place, mut object } in clusters {
+    for manifest::Manifest { place, file, mut object } in clusters {
         if object["metadata"]["namespace"].as_str().is_none() {
             object["metadata"]["namespace"] = namespace.as_str().into();
         }
@@ -140,7 +206,8 @@ async fn compare(
             )
         })?;
         count += differences.iter().filter(|difference| difference.is_one()).count();
-        for diff::Difference { object, verdict, lines } in differences {
+        text.extend(differences.iter().filter(|_| as_json).map(|found| compared(&file, found)));
+        for diff::Difference { object, verdict, lines } in differences.into_iter().filter(|_| !as_json) {
             text += &format!("{object}: {verdict}\n");
             text.extend(lines.iter().map(|line| format!("  {line}\n")));
         }
@@ -155,8 +222,14 @@ async fn compare(
     ))
 }
 
+/// One line of JSON.
+fn compared(file: &str, found: &diff::Difference) -> String {
+    let diff::Difference { object, verdict, lines } = found;
+    json(&Compared { file, object, verdict, differs: found.is_one(), changes: lines }) + "\n"
+}
+
 /// Compares the definition of this build with the cluster's.
-async fn check() -> Result<String, Failure> {
+async fn check(as_json: bool) -> Result<String, Failure> {
     let client: Client = super::kubernetes::client(None).await?;
     let definitions: Api<CustomResourceDefinition> = Api::all(client);
     let ours = crd::KesCluster::crd();
@@ -177,10 +250,33 @@ async fn check() -> Result<String, Failure> {
     let params = PatchParams { dry_run: true, ..PatchParams::apply("kes-diff").force() };
     let after = definitions.patch(&name, &params, &Patch::Apply(&ours)).await.map_err(failed)?;
     if live.spec == after.spec {
-        return Ok(format!("{name}: the cluster has the definition of this build\n"));
+        return Ok(match as_json {
+            true => json(&SameDefinition { name: &name, same: true }) + "\n",
+            false => format!("{name}: the cluster has the definition of this build\n"),
+        });
     }
     Err(Failure::new(
         format!("the cluster's definition {name} is not that of this build"),
         "Update it: 'kes operator crds | kubectl apply --server-side -f -'; fields that it does not know are dropped.",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_one_line_for_a_program() {
+        let found = diff::Difference {
+            object: "Service keys/vault".into(),
+            verdict: "changes".into(),
+            lines: vec!["~ spec.type: \"ClusterIP\" → \"NodePort\"".into()],
+        };
+        let line = compared("vault.yaml", &found);
+        assert_eq!(
+            line,
+            "{\"file\":\"vault.yaml\",\"object\":\"Service keys/vault\",\"verdict\":\"changes\",\"differs\":true,\
+             \"changes\":[\"~ spec.type: \\\"ClusterIP\\\" → \\\"NodePort\\\"\"]}\n"
+        );
+    }
 }

@@ -36,6 +36,15 @@ pub(super) struct Json {
     pub(super) json: bool,
 }
 
+/// Whether several results are for a program.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct Lines {
+    /// Print one line of JSON for each of them; errors too
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 /// How success is told by a command that has no result.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Output")]

@@ -84,6 +84,20 @@ async fn plugin(world: World) -> Outcome {
     ensure!(!kes("logs --tail 50", "").await?.is_empty(), "there are lines");
     says(&kes("tenants", "").await?, &["later", "Pending", "TenantMissing"])?;
 
+    // for programs
+    let screen: serde_json::Value = serde_json::from_str(&kes("status --json", "").await?)?;
+    ensure!(screen["ready"] == true && screen["cluster"]["initialised"] == true, "{screen}");
+    ensure!(screen["members"][0]["pod"] == format!("{CLUSTER}-0"), "{screen}");
+    let tenants: serde_json::Value = serde_json::from_str(&kes("tenants --json", "").await?)?;
+    ensure!(tenants[0]["reason"] == "TenantMissing", "{tenants}");
+    let lines = kes("logs --tail 5 --json", "").await?;
+    for line in lines.lines() {
+        let line: serde_json::Value = serde_json::from_str(line)?;
+        ensure!(line["pod"] == format!("{CLUSTER}-0") && line["line"].is_string(), "{line}");
+    }
+    let paused: serde_json::Value = serde_json::from_str(&kes("pause --json", "").await?)?;
+    ensure!(paused == json!({"namespace": world.namespace, "name": CLUSTER, "paused": true}), "{paused}");
+
     says(&kes("pause", "").await?, &[CLUSTER])?;
     world.condition(CLUSTER, "Paused", "True", "Paused").await?;
     kes("resume", "").await?;

@@ -7,9 +7,15 @@ use kube::{
     api::{ListParams, LogParams},
 };
 
+use serde::Serialize;
+
 use super::place::{Place, names};
 use crate::{
-    cli::{failure::Failure, kubernetes, terminal},
+    cli::{
+        failure::Failure,
+        kubernetes,
+        terminal::{self, Lines},
+    },
     operator,
 };
 
@@ -24,11 +30,29 @@ pub(super) struct Logs {
     /// What the container before the present one logged
     #[arg(short, long, conflicts_with = "follow")]
     previous: bool,
+    #[command(flatten)]
+    output: Lines,
+}
+
+/// `logs --json`: a line of a server, and which one.
+#[derive(Serialize)]
+struct Line<'a> {
+    pod: &'a str,
+    line: &'a str,
+}
+
+/// A server's line as it is printed.
+fn show(pod: &str, line: &str, several: bool, as_json: bool) -> String {
+    match (as_json, several) {
+        (true, _) => super::json_line(&Line { pod, line }),
+        (false, true) => format!("{pod} {line}\n"),
+        (false, false) => format!("{line}\n"),
+    }
 }
 
 impl Logs {
     pub(super) async fn run(self, place: &Place) -> Result<String, Failure> {
-        let Self { follow, tail, previous } = self;
+        let Self { follow, tail, previous, output: Lines { json } } = self;
         let (client, cluster) = place.find().await?;
         let (namespace, name) = names(&cluster);
         let pods: Api<Pod> = Api::namespaced(client, &namespace);
@@ -48,8 +72,7 @@ impl Logs {
             let step = format!("read the log of pod {pod}");
             let lines = pods.log_stream(&pod, &params).await;
             let lines = lines.map_err(|error| kubernetes::failed(&step, &error))?.lines();
-            let prefix = if several { format!("{pod} ") } else { String::new() };
-            streams.push(lines.map(move |line| line.map(|line| format!("{prefix}{line}\n"))).boxed());
+            streams.push(lines.map(move |line| line.map(|line| show(&pod, &line, several, json))).boxed());
         }
         let mut lines = stream::select_all(streams);
         while let Some(line) = lines.next().await {
@@ -64,5 +87,20 @@ impl Logs {
             }
         }
         Ok(String::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_whose_it_is_where_there_are_several_and_always_to_a_program() {
+        assert_eq!(show("vault-0", "ready", false, false), "ready\n");
+        assert_eq!(show("vault-0", "ready", true, false), "vault-0 ready\n");
+        assert_eq!(
+            show("vault-0", "a \"b\"", false, true),
+            "{\"pod\":\"vault-0\",\"line\":\"a \\\"b\\\"\"}\n"
+        );
     }
 }

@@ -5,6 +5,7 @@ mod forward;
 mod logs;
 mod place;
 mod status;
+mod status_json;
 mod tenants;
 mod way;
 
@@ -14,11 +15,17 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
+use serde::Serialize;
 use serde_json::json;
 
 use self::place::Place;
-use super::{enclave, failure::Failure, identity, key, kubernetes, ls, policy, secret};
-use crate::{api::EnclaveName, crd::KesCluster};
+use super::{
+    enclave,
+    failure::Failure,
+    identity, key, kubernetes, ls, policy, secret,
+    terminal::{self, Report},
+};
+use crate::crd::KesCluster;
 
 /// Names of the binary under which it is the plugin.
 const NAMES: [&str; 2] = ["kubectl-kes", "kubectl_kes"];
@@ -54,9 +61,9 @@ enum Verb {
     /// Show what its key servers log
     Logs(logs::Logs),
     /// Stop the operator from changing anything about it; key servers go on
-    Pause,
+    Pause(Paused),
     /// Let the operator go on
-    Resume,
+    Resume(Paused),
     /// Create and see keys, and encrypt with them
     Key(key::Key),
     /// Keep small values, such as passwords and tokens
@@ -70,6 +77,21 @@ enum Verb {
     Enclave(enclave::Enclave),
     /// List the names of keys, identities or policies
     Ls(ls::Ls),
+}
+
+/// `pause` and `resume`.
+#[derive(clap::Args)]
+struct Paused {
+    #[command(flatten)]
+    report: Report,
+}
+
+/// `pause --json` and `resume --json`.
+#[derive(Serialize)]
+struct Now<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    paused: bool,
 }
 
 /// Whether the process was started as the plugin.
@@ -90,8 +112,8 @@ impl KubectlKes {
             Verb::Status(status) => status.run(&place).await,
             Verb::Tenants(tenants) => tenants.run(&place).await,
             Verb::Logs(logs) => logs.run(&place).await,
-            Verb::Pause => pause(&place, true).await,
-            Verb::Resume => pause(&place, false).await,
+            Verb::Pause(Paused { report }) => pause(&place, true, report.json).await,
+            Verb::Resume(Paused { report }) => pause(&place, false, report.json).await,
             Verb::Key(key) => {
                 way::open(&place).await?;
                 key.run().await
@@ -120,7 +142,7 @@ impl KubectlKes {
     }
 }
 
-async fn pause(place: &Place, paused: bool) -> Result<String, Failure> {
+async fn pause(place: &Place, paused: bool, as_json: bool) -> Result<String, Failure> {
     let (client, cluster) = place.find().await?;
     let (namespace, name) = place::names(&cluster);
     let api: Api<KesCluster> = Api::namespaced(client, &namespace);
@@ -128,6 +150,9 @@ async fn pause(place: &Place, paused: bool) -> Result<String, Failure> {
     let step = if paused { "pause it" } else { "let it go on" };
     let params = PatchParams { field_manager: Some("kubectl-kes".into()), ..PatchParams::default() };
     api.patch(&name, &params, &patch).await.map_err(|error| kubernetes::failed(step, &error))?;
+    if as_json {
+        return Ok(json_line(&Now { namespace: &namespace, name: &name, paused }));
+    }
     Ok(match (cluster.spec.paused, paused) {
         (true, true) => format!("KesCluster {namespace}/{name} was paused already\n"),
         (false, true) => format!(
@@ -138,9 +163,8 @@ async fn pause(place: &Place, paused: bool) -> Result<String, Failure> {
     })
 }
 
-/// The enclaves of the spec, whose admins the operator keeps.
-fn enclaves(cluster: &KesCluster) -> impl Iterator<Item = EnclaveName> + '_ {
-    cluster.spec.enclaves.iter().filter_map(|enclave| EnclaveName::new(&enclave.name).ok())
+fn json_line(value: &impl Serialize) -> String {
+    terminal::json(value) + "\n"
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::{
     place::{Place, names},
-    tenants, way,
+    status_json, tenants, way,
 };
 use crate::{
     api::message::Cluster,
@@ -14,7 +14,7 @@ use crate::{
         duration,
         failure::Failure,
         kubernetes,
-        terminal::{Color, date, row, table},
+        terminal::{Color, Format, date, row, table},
     },
     crd::{KesCluster, KesClusterStatus},
     operator,
@@ -25,19 +25,18 @@ const EVENTS: usize = 8;
 
 #[derive(clap::Args)]
 pub(super) struct Status {
-    /// When to use colour
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    color: Color,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// What the screen shows.
-struct Screen {
-    cluster: KesCluster,
-    pods: Vec<Pod>,
+pub(super) struct Screen {
+    pub(super) cluster: KesCluster,
+    pub(super) pods: Vec<Pod>,
     /// What a member says of itself, or why it could not be asked.
-    member: Result<Cluster, String>,
-    events: Vec<Event>,
-    now: Timestamp,
+    pub(super) member: Result<Cluster, String>,
+    pub(super) events: Vec<Event>,
+    pub(super) now: Timestamp,
 }
 
 impl Status {
@@ -54,7 +53,10 @@ impl Status {
         let events = events.list(&about).await.map(|events| events.items).unwrap_or_default();
         let member = ask(&client, &cluster).await;
         let screen = Screen { cluster, pods, member, events, now: Timestamp::now() };
-        Ok(show(&screen, self.color))
+        Ok(match self.format.json {
+            true => super::json_line(&status_json::of(&screen)),
+            false => show(&screen, self.format.color),
+        })
     }
 }
 
@@ -115,12 +117,10 @@ fn show(screen: &Screen, color: Color) -> String {
     if !status.tenants.is_empty() {
         text += &format!("\n{}\n{}", color.bold("Tenants"), tenants::rows(color, &status.tenants));
     }
-    let mut events: Vec<_> = events.iter().map(|event| (when(event), event)).collect();
-    events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    let events = last(events);
     if !events.is_empty() {
         text += &format!("\n{}\n", color.bold("Last events"));
-        let rows: Vec<_> =
-            events.iter().take(EVENTS).map(|(at, event)| event_row(*at, event, *now)).collect();
+        let rows: Vec<_> = events.iter().map(|(at, event)| event_row(*at, event, *now)).collect();
         text += &table(color, &["AGE", "TYPE", "REASON", "MESSAGE"], &rows);
     }
     text
@@ -131,12 +131,7 @@ fn member_line(pod: &Pod, member: &Result<Cluster, String>, cluster: &str) -> St
     let phase =
         pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_else(|| "Unknown".into());
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_else(|| "no node".into());
-    let restarts: i32 = pod
-        .status
-        .iter()
-        .flat_map(|status| status.container_statuses.iter().flatten())
-        .map(|container| container.restart_count)
-        .sum();
+    let restarts = restarts(pod);
     // the first member is the one that is asked
     let says = match member {
         Ok(found) if name == format!("{cluster}-0") => {
@@ -152,6 +147,20 @@ fn member_line(pod: &Pod, member: &Result<Cluster, String>, cluster: &str) -> St
         Err(why) => why.clone(),
     };
     format!("{name}  {phase} on {node}, {restarts} restarts; {says}")
+}
+
+/// The last events, the newest first.
+pub(super) fn last(events: &[Event]) -> Vec<(Timestamp, &Event)> {
+    let mut events: Vec<_> = events.iter().map(|event| (when(event), event)).collect();
+    events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    events.truncate(EVENTS);
+    events
+}
+
+/// How often the containers of a pod ended and began again.
+pub(super) fn restarts(pod: &Pod) -> i32 {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    containers.map(|container| container.restart_count).sum()
 }
 
 /// When an event happened last.
@@ -224,5 +233,7 @@ mod tests {
             now: "2026-11-25T10:05:00Z".parse().unwrap(),
         };
         insta::assert_snapshot!(show(&screen, Color::Never));
+        let object = serde_json::to_value(status_json::of(&screen)).unwrap();
+        insta::assert_snapshot!("the_screen_for_a_program", serde_json::to_string_pretty(&object).unwrap());
     }
 }
