@@ -71,7 +71,7 @@ mod tests {
     fn tenant(env: &[(&str, &str)]) -> Tenant {
         let env = env.iter().map(|(n, v)| EnvVar { name: (*n).to_owned(), value: (*v).to_owned() }).collect();
         let pool = Pool { name: "p0".to_owned(), servers: 4, volumes_per_server: 2, ..Pool::default() };
-        let spec = Spec { env, pools: vec![pool], ..Spec::default() };
+        let spec = Spec { env, pools: vec![pool], request_auto_cert: Some(false), ..Spec::default() };
         Tenant { name: "t".to_owned(), namespace: "ns".to_owned(), uid: "u".to_owned(), spec }
     }
 
