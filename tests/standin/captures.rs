@@ -9,7 +9,7 @@ use kube::api::DynamicObject;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{objects, statefulset, status, tenant::Tenant};
+use crate::{config_env, objects, statefulset, status, tenant::Tenant};
 
 const CAPTURES: [(&str, &str); 4] = [
     ("before", include_str!("captures/before.yaml")),
@@ -44,6 +44,20 @@ fn every_object_is_what_the_real_operator_made_but_for_listed_differences() {
         patterns.iter().filter(|pattern| !found.iter().any(|line| matches(pattern, line))).collect();
     assert!(unneeded.is_empty(), "nothing needs these entries of captures/differences.yaml:\n{unneeded:#?}");
     assert!(accepted.iter().all(|entry| !entry.because.trim().is_empty()), "each entry has its reason");
+}
+
+#[test]
+fn the_environment_file_has_what_the_real_sidecar_wrote_but_for_updates() {
+    let objects = captured(include_str!("captures/config-env.yaml"));
+    let file = &objects["File /tmp/minio/config.env"];
+    let ours = config_env::render(&tenant(&objects), file["secret"].as_str().expect("it"), CLUSTER_DOMAIN);
+    let mut theirs: BTreeMap<String, String> =
+        serde_json::from_value(file["variables"].clone()).expect("variables");
+    // there is nothing to update from where the stand-in is used, and the key of who signs updates is not ours to spread
+    assert_eq!(theirs.insert("MINIO_UPDATE".to_owned(), "off".to_owned()).as_deref(), Some("on"));
+    assert!(theirs.remove("MINIO_UPDATE_MINISIGN_PUBKEY").is_some());
+    let theirs: String = theirs.iter().map(|(name, value)| format!("export {name}=\"{value}\"\n")).collect();
+    assert_eq!(ours, theirs);
 }
 
 #[test]

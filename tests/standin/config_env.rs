@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::tenant::Tenant;
+use crate::{objects::s3_port, tenant::Tenant};
 
 /// The text of `/tmp/minio/config.env`: the operator's own values, overridden by `spec.env`, overridden by the
 /// `config.env` of the configuration Secret. Of the latter only lines that begin with `export ` count.
@@ -57,7 +57,7 @@ fn defaults(tenant: &Tenant, cluster_domain: &str) -> BTreeMap<String, String> {
         ("MINIO_PROMETHEUS_JOB_ID".to_owned(), "minio-job".to_owned()),
         (
             "MINIO_SERVER_URL".to_owned(),
-            format!("{}://minio.{namespace}.svc.{cluster_domain}", tenant.scheme()),
+            format!("{}://minio.{namespace}.svc.{cluster_domain}:{}", tenant.scheme(), s3_port(tenant)),
         ),
         ("MINIO_UPDATE".to_owned(), "off".to_owned()),
     ])
