@@ -1,5 +1,5 @@
 #!/bin/bash
-# make test-cluster: the demo with the debug build of our binary, the tests of tests/e2e and all samples
+# make test-cluster: the demo with the debug build of our binary, the tests of tests/e2e
 # on the cluster that it leaves, and then its removal, whatever came of it.   E2E='word word' runs only those whose name contains a word.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,21 +22,6 @@ if [ $code = 0 ]; then
   echo; echo "== tests/e2e"
   # shellcheck disable=SC2086
   (cd "$repo" && KES_E2E=1 cargo test --test e2e -- ${E2E:-}) || code=$?
-  echo; echo "== config/samples"
-  "$here/samples.sh" || code=$?
-  if [ $code = 0 ]; then
-    echo; echo "== every way to install"
-    "$here/install-ways.sh" || code=$?
-  fi
-  if [ $code = 0 ]; then
-    echo; echo "== upgrade of the operator"
-    if [ -f "$repo/target/kind/kubeconfig" ]; then
-      echo "skipped: upgrade.sh gives an image a second name in the nodes, and only this kit's nodes let it"
-      if [ "${CI:-}" = true ]; then code=1; fi
-    else
-      "$here/upgrade.sh" || code=$?
-    fi
-  fi
 fi
 if [ $code != 0 ]; then
   "$repo/tests/demo/logs.sh" || true

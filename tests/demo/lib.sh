@@ -122,3 +122,37 @@ bytes_under() {
   done
   echo "$total"
 }
+
+# watch_outage: a pod that reads and writes through every server ten times a second, from now until the tenant served
+# nobody for a while and then served again for five seconds
+watch_outage() {
+  local i endpoints="minio.$TENANT_NS.svc.cluster.local:80"
+  for i in $(seq 0 $((SERVERS - 1))); do endpoints="$endpoints $TENANT-$POOL-$i.$TENANT-hl.$TENANT_NS.svc.cluster.local:9000"; done
+  kubectl -n "$TENANT_NS" delete pod demo-outage --ignore-not-found >/dev/null
+  kubectl apply -f - >/dev/null <<Y
+apiVersion: v1
+kind: Pod
+metadata: {name: demo-outage, namespace: $TENANT_NS, labels: {app: demo-outage}}
+spec:
+  restartPolicy: Never
+  enableServiceLinks: false
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 0
+  securityContext: {runAsUser: 1000, runAsGroup: 1000, runAsNonRoot: true}
+  initContainers:
+  - name: bucket
+    image: localhost/mc:test
+    imagePullPolicy: IfNotPresent
+    env: [{name: MC_HOST_t, value: "http://$(value MINIO_ROOT_USER):$(value MINIO_ROOT_PASSWORD)@minio.$TENANT_NS.svc.cluster.local"}]
+    # servers are Ready some seconds before they take writes
+    command: [sh, -c, "until mc --quiet mb --ignore-existing t/outage && mc --quiet anonymous set public t/outage && echo here | mc --quiet pipe t/outage/object; do sleep 0.2; done"]
+  containers:
+  - name: measure
+    image: localhost/mc:test
+    imagePullPolicy: IfNotPresent
+    command: [kt, outage, 5s, 300s, /outage/object, $(echo "$endpoints" | sed 's/ /, /g')]
+Y
+}
+outage_watched() { kubectl -n "$TENANT_NS" logs demo-outage -c measure 2>/dev/null | grep -q serving || { kubectl -n "$TENANT_NS" get pod demo-outage --no-headers; return 1; }; }
+outage_report() { kubectl -n "$TENANT_NS" logs demo-outage -c measure | sed -n '/^{/p'; }
+outage_over() { [ -n "$(outage_report)" ] || { echo "it has not been over for five seconds yet"; return 1; }; }

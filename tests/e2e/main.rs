@@ -12,14 +12,18 @@ mod definitions;
 mod deletion;
 mod drift;
 mod forward;
+mod install;
 mod invalid_specs;
 mod nodes;
 mod old_operators;
 mod operators;
 mod plugin;
 mod runner;
+mod samples;
 mod tenant_conflicts;
 mod tenant_selector;
+mod tool;
+mod upgrade;
 mod volumes;
 mod wait;
 mod wiring;
@@ -39,10 +43,14 @@ fn main() -> ExitCode {
         old_operators::cases(),
         operators::cases(),
         plugin::cases(),
+        samples::cases(),
         tenant_conflicts::cases(),
         tenant_selector::cases(),
         volumes::cases(),
         wiring::cases(),
+        // last: they replace the operator
+        install::cases(),
+        upgrade::cases(),
     ];
     runner::main(cases.into_iter().flatten().collect())
 }

@@ -1,16 +1,15 @@
 //! What a person types at a terminal with a cluster behind it: `kubectl kes …`, and `kes operator diff`.
 
-use std::process::Stdio;
-
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kes::crd::KesCluster;
 use kube::ResourceExt;
 use serde_json::json;
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::process::Command;
 
 use crate::{
     runner::{Case, Ending, Outcome},
+    tool::{output, output_of},
     world::World,
 };
 
@@ -22,27 +21,6 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("a_key_that_is_gone_is_told_and_never_made_anew_by_the_operator", key_lost),
         Case::new("diff_says_what_a_manifest_would_change_and_changes_nothing", diff),
     ]
-}
-
-/// What a command printed, if it succeeded.
-async fn output(command: Command, input: &str) -> anyhow::Result<String> {
-    output_of(command, input, 0).await
-}
-
-/// What a command printed, if it ended with `code`.
-async fn output_of(mut command: Command, input: &str, code: i32) -> anyhow::Result<String> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    child.stdin.take().context("its input")?.write_all(input.as_bytes()).await?;
-    let ended = tokio::time::timeout(crate::wait::patience(), child.wait_with_output()).await??;
-    let text = String::from_utf8(ended.stdout)?;
-    let said = String::from_utf8_lossy(&ended.stderr);
-    ensure!(ended.status.code() == Some(code), "{command:?}: {}\n{text}\n{said}", ended.status);
-    Ok(text)
 }
 
 async fn plugin(world: World) -> Outcome {

@@ -88,3 +88,24 @@ pub(crate) async fn established(client: &kube::Client, name: &str) -> anyhow::Re
     .await
     .map(drop)
 }
+
+/// Waits until every pod of a Deployment is of its present template and available.
+pub(crate) async fn rolled_out(
+    deployments: Api<k8s_openapi::api::apps::v1::Deployment>,
+    name: &str,
+) -> anyhow::Result<()> {
+    until(deployments, name, "the rollout", |found: Option<&k8s_openapi::api::apps::v1::Deployment>| {
+        let found = found.ok_or("there is no such Deployment")?;
+        let wanted = found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        let status = found.status.clone().unwrap_or_default();
+        let counts = [status.replicas, status.updated_replicas, status.available_replicas];
+        let current = status.observed_generation == found.metadata.generation;
+        if current && counts.iter().all(|count| *count == Some(wanted)) {
+            Ok(())
+        } else {
+            Err(format!("pods, new ones, available ones: {counts:?} of {wanted}"))
+        }
+    })
+    .await
+    .map(drop)
+}

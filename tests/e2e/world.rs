@@ -145,19 +145,7 @@ impl World {
         status: &str,
         reason: &str,
     ) -> anyhow::Result<KesCluster> {
-        let what = format!("condition {kind}={status} {reason}");
-        let found = until(self.api::<KesCluster>(), name, &what, |cluster: Option<&KesCluster>| {
-            let cluster = cluster.ok_or("there is no such KesCluster")?;
-            let conditions =
-                cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-            let condition =
-                conditions.iter().find(|condition| condition.type_ == kind).ok_or("no such condition yet")?;
-            let seen = format!("{}={} {}: {}", kind, condition.status, condition.reason, condition.message);
-            let current = condition.observed_generation == cluster.metadata.generation;
-            let right = condition.status == status && condition.reason == reason;
-            if current && right { Ok(()) } else { Err(seen) }
-        });
-        found.await?.context("it is there")
+        condition_of(self.api(), name, kind, status, reason).await
     }
 
     pub(crate) async fn ready(&self, name: &str) -> anyhow::Result<KesCluster> {
@@ -292,11 +280,17 @@ impl World {
         Ok(self.tenants(namespace).create(&PostParams::default(), &tenant).await?)
     }
 
-    /// A Tenant's text at the API server, byte by byte.
+    /// A Tenant's text at the API server, without what the MinIO Operator writes into it all the time.
     pub(crate) async fn tenant_text(&self, namespace: &str, name: &str) -> anyhow::Result<String> {
         let path = format!("/apis/minio.min.io/v2/namespaces/{namespace}/tenants/{name}");
         let request = http::Request::get(path).body(Vec::new())?;
-        Ok(self.client.request_text(request).await?)
+        let mut tenant: Value = serde_json::from_str(&self.client.request_text(request).await?)?;
+        tenant["status"] = Value::Null;
+        tenant["metadata"]["resourceVersion"] = Value::Null;
+        if let Some(fields) = tenant["metadata"]["managedFields"].as_array_mut() {
+            fields.retain(|entry| entry["subresource"] != "status");
+        }
+        Ok(tenant.to_string())
     }
 
     /// What a person would ask for first after a failure.
@@ -353,4 +347,31 @@ impl World {
     pub(crate) fn as_user(&self) -> PatchParams {
         PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
     }
+}
+
+/// Waits until a `KesCluster` anywhere is Ready in its present spec.
+pub(crate) async fn is_ready(clusters: Api<KesCluster>, name: &str) -> anyhow::Result<KesCluster> {
+    condition_of(clusters, name, "Ready", "True", "Serving").await
+}
+
+async fn condition_of(
+    clusters: Api<KesCluster>,
+    name: &str,
+    kind: &str,
+    status: &str,
+    reason: &str,
+) -> anyhow::Result<KesCluster> {
+    let what = format!("condition {kind}={status} {reason}");
+    let found = until(clusters, name, &what, |cluster: Option<&KesCluster>| {
+        let cluster = cluster.ok_or("there is no such KesCluster")?;
+        let conditions =
+            cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let condition =
+            conditions.iter().find(|condition| condition.type_ == kind).ok_or("no such condition yet")?;
+        let seen = format!("{}={} {}: {}", kind, condition.status, condition.reason, condition.message);
+        let current = condition.observed_generation == cluster.metadata.generation;
+        let right = condition.status == status && condition.reason == reason;
+        if current && right { Ok(()) } else { Err(seen) }
+    });
+    found.await?.context("it is there")
 }

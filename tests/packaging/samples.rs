@@ -1,4 +1,4 @@
-//! Every sample is a valid resource. `tests/cluster/samples.sh` applies each of them to a real cluster.
+//! Every sample is a valid resource. `tests/e2e/samples.rs` applies each of them to a real cluster.
 
 use std::{
     collections::BTreeSet,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::tenant::Tenant;
+use crate::{objects::s3_port, tenant::Tenant};
 
 /// The text of `/tmp/minio/config.env`: the operator's own values, overridden by `spec.env`, overridden by the
 /// `config.env` of the configuration Secret. Of the latter only lines that begin with `export ` count.
@@ -57,7 +57,7 @@ fn defaults(tenant: &Tenant, cluster_domain: &str) -> BTreeMap<String, String> {
         ("MINIO_PROMETHEUS_JOB_ID".to_owned(), "minio-job".to_owned()),
         (
             "MINIO_SERVER_URL".to_owned(),
-            format!("{}://minio.{namespace}.svc.{cluster_domain}", tenant.scheme()),
+            format!("{}://minio.{namespace}.svc.{cluster_domain}:{}", tenant.scheme(), s3_port(tenant)),
         ),
         ("MINIO_UPDATE".to_owned(), "off".to_owned()),
     ])
@@ -71,7 +71,7 @@ mod tests {
     fn tenant(env: &[(&str, &str)]) -> Tenant {
         let env = env.iter().map(|(n, v)| EnvVar { name: (*n).to_owned(), value: (*v).to_owned() }).collect();
         let pool = Pool { name: "p0".to_owned(), servers: 4, volumes_per_server: 2, ..Pool::default() };
-        let spec = Spec { env, pools: vec![pool], ..Spec::default() };
+        let spec = Spec { env, pools: vec![pool], request_auto_cert: Some(false), ..Spec::default() };
         Tenant { name: "t".to_owned(), namespace: "ns".to_owned(), uid: "u".to_owned(), spec }
     }
 

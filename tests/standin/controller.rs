@@ -14,7 +14,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    objects, statefulset,
+    objects, statefulset, status,
     tenant::{Tenant, api_resource},
 };
 
@@ -65,7 +65,7 @@ async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<
         Some(reason) => Err(reason),
         None => Ok(tenant),
     }) {
-        Err(reason) => status_of(&reason, 0, "red", &[]),
+        Err(reason) => status::refused(&reason),
         Ok(tenant) => make(&tenant, &context).await?,
     };
     report(&object, status, &context).await?;
@@ -77,30 +77,14 @@ async fn make(tenant: &Tenant, context: &Context) -> Result<Value, Error> {
     for object in objects::access(tenant).into_iter().chain(objects::services(tenant)) {
         apply(object, context).await?;
     }
-    let (mut wanted, mut ready, mut pools) = (0_i64, 0_i64, Vec::new());
+    let mut ready = 0_i64;
     for pool in &tenant.spec.pools {
         let live =
             apply(statefulset::build(tenant, pool, &context.sidecar_image, &context.cluster_domain), context)
                 .await?;
-        wanted += i64::from(pool.servers);
         ready += live.data.pointer("/status/readyReplicas").and_then(Value::as_i64).unwrap_or(0);
-        pools.push(json!({"ssName": tenant.statefulset_name(pool), "state": "PoolInitialized"}));
     }
-    let (state, health) = match ready {
-        0 => ("Waiting for servers", "red"),
-        n if n < wanted => ("Initialized", "yellow"),
-        _ => ("Initialized", "green"),
-    };
-    Ok(status_of(state, ready, health, &pools))
-}
-
-/// The fields that the upstream schema requires, and the health that people look at.
-fn status_of(state: &str, ready: i64, health: &str, pools: &[Value]) -> Value {
-    json!({
-        "currentState": state, "availableReplicas": ready, "healthStatus": health, "pools": pools,
-        "certificates": {"autoCertEnabled": false, "customCertificates": {}},
-        "revision": 0, "syncVersion": "v6.0.0",
-    })
+    Ok(status::of(tenant, ready))
 }
 
 async fn apply(object: Value, context: &Context) -> Result<DynamicObject, Error> {

@@ -20,6 +20,11 @@ pub(crate) fn console_port(tenant: &Tenant) -> u16 {
     if tenant.tls() { 9443 } else { 9090 }
 }
 
+/// Where the Service `minio` listens.
+pub(crate) fn s3_port(tenant: &Tenant) -> u16 {
+    if tenant.tls() { 443 } else { 80 }
+}
+
 /// The ServiceAccount, Role and RoleBinding that let the sidecar read the Tenant and its Secret.
 pub(crate) fn access(tenant: &Tenant) -> Vec<Value> {
     let (account, role) = (format!("{}-sa", tenant.name), format!("{}-role", tenant.name));
@@ -46,7 +51,6 @@ pub(crate) fn access(tenant: &Tenant) -> Vec<Value> {
 pub(crate) fn services(tenant: &Tenant) -> Vec<Value> {
     let scheme = tenant.scheme();
     let console = console_port(tenant);
-    let s3_port = if tenant.tls() { 443 } else { 80 };
     let selector = json!({"v1.min.io/tenant": tenant.name});
     let service = |name: &str, spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata(tenant, name), "spec": spec});
     vec![
@@ -54,7 +58,7 @@ pub(crate) fn services(tenant: &Tenant) -> Vec<Value> {
             "minio",
             json!({
                 "type": "ClusterIP", "selector": selector,
-                "ports": [{"name": format!("{scheme}-minio"), "port": s3_port, "protocol": "TCP", "targetPort": 9000}],
+                "ports": [{"name": format!("{scheme}-minio"), "port": s3_port(tenant), "protocol": "TCP", "targetPort": 9000}],
             }),
         ),
         service(

@@ -1,8 +1,8 @@
 //! A **stand-in** for the MinIO Operator, for tests on machines where its images cannot be had.
 //!
 //! This is *not* the MinIO Operator and contains none of its code. It was written from captured objects: for a
-//! `Tenant` (minio.min.io/v2) it makes the Services, RBAC objects and StatefulSets that the real one (v7.1.1) made,
-//! and in each pod it renders the environment file and answers the readiness probe as the real sidecar did. The
+//! `Tenant` (minio.min.io/v2) it makes the Services, RBAC objects and StatefulSets that the real one (v7.1.1) made
+//! (`captures.rs` compares them field by field), and in each pod it renders the environment file and answers the readiness probe as the real sidecar did. The
 //! MinIO in those pods is the real one.
 //!
 //! What it leaves out, and says so in the Tenant's status where that matters: certificates of its own
@@ -11,11 +11,14 @@
 //!
 //! One binary, three roles: `controller` in a Deployment, `validate` in an init container, `sidecar` beside MinIO.
 
+#[cfg(test)]
+mod captures;
 mod config_env;
 mod controller;
 mod objects;
 mod sidecar;
 mod statefulset;
+mod status;
 mod tenant;
 
 use anyhow::{Context as _, bail};

@@ -176,19 +176,11 @@ fn claims(pool: &Pool) -> Vec<Value> {
 fn certificate_sources(tenant: &Tenant) -> Vec<Value> {
     let mut sources = Vec::new();
     for (index, reference) in tenant.spec.external_cert_secret.iter().enumerate() {
-        let keys = Keys::of(reference);
-        let (folder, authority) = match index {
-            0 => (String::new(), "CAs/public.crt".to_owned()),
-            n => (format!("hostname-{n}/"), format!("CAs/hostname-{n}.crt")),
-        };
-        sources.push(source(
-            reference,
-            &[
-                (keys.certificate, format!("{folder}public.crt")),
-                (keys.private, format!("{folder}private.key")),
-                (keys.authority.unwrap_or(keys.certificate), authority),
-            ],
-        ));
+        sources.push(server_source(index, reference));
+    }
+    if tenant.auto_cert() {
+        let made = CertRef { name: format!("{}-tls", tenant.name), kind: "Opaque".to_owned() };
+        sources.push(server_source(tenant.spec.external_cert_secret.len(), &made));
     }
     for (index, reference) in tenant.spec.external_client_cert_secrets.iter().enumerate() {
         let keys = Keys::of(reference);
@@ -207,6 +199,23 @@ fn certificate_sources(tenant: &Tenant) -> Vec<Value> {
         ));
     }
     sources
+}
+
+/// The server certificate at position `index`: the first lies where MinIO looks first.
+fn server_source(index: usize, reference: &CertRef) -> Value {
+    let keys = Keys::of(reference);
+    let (folder, authority) = match index {
+        0 => (String::new(), "CAs/public.crt".to_owned()),
+        n => (format!("hostname-{n}/"), format!("CAs/hostname-{n}.crt")),
+    };
+    source(
+        reference,
+        &[
+            (keys.certificate, format!("{folder}public.crt")),
+            (keys.private, format!("{folder}private.key")),
+            (keys.authority.unwrap_or(keys.certificate), authority),
+        ],
+    )
 }
 
 fn source(reference: &CertRef, items: &[(&str, String)]) -> Value {
@@ -263,6 +272,7 @@ mod tests {
     #[test]
     fn the_declared_type_decides_the_keys_and_the_position_the_paths() {
         let tenant = tenant(json!({
+            "requestAutoCert": false,
             "externalClientCertSecrets": [
                 {"name": "a", "type": "Opaque"}, {"name": "b", "type": "kubernetes.io/tls"}, {"name": "c", "type": "cert-manager.io/v1"},
             ],

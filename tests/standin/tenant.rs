@@ -97,7 +97,7 @@ impl Tenant {
                 "spec.configuration.name is missing: it names the Secret with config.env".to_owned(),
             );
         }
-        if self.spec.request_auto_cert != Some(false) {
+        if self.auto_cert() {
             return Some(
                 "this is a stand-in for the MinIO Operator and makes no certificates: set spec.requestAutoCert to false"
                     .to_owned(),
@@ -114,7 +114,12 @@ impl Tenant {
     }
 
     pub(crate) fn tls(&self) -> bool {
-        !self.spec.external_cert_secret.is_empty()
+        self.auto_cert() || !self.spec.external_cert_secret.is_empty()
+    }
+
+    /// Whether the operator is asked for the servers' certificate; it is unless the Tenant says no.
+    pub(crate) fn auto_cert(&self) -> bool {
+        self.spec.request_auto_cert != Some(false)
     }
 
     pub(crate) fn scheme(&self) -> &'static str {

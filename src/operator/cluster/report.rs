@@ -20,6 +20,11 @@ use crate::{
 /// While something is on its way: a twentieth of the time that it took so far, within these bounds, so that a hundred
 /// clusters that wait for a node do not keep the API server busy.
 const MOVING: (u64, u64) = (1, 30);
+/// While a pod is waited for: a quarter of the time that it took so far. Its watch tells when it moves, so this is for
+/// events that were lost, and a hundred clusters without a node cost no more than a hundredth of a core.
+const WATCHED: (u64, u64) = (1, 120);
+/// Seconds in which a new cluster is looked at often all the same.
+const LOOKED_AT_CLOSELY: i64 = 60;
 /// While a tenant is not wired and nothing moves, likewise.
 const UNWIRED: (u64, u64) = (10, 60);
 /// A rule that a person has to resolve; most resolutions are noticed by a watch before.
@@ -312,6 +317,9 @@ pub(crate) fn next(status: &KesClusterStatus, rule: Option<&Rule>, now: Timestam
         .map(|tenant| now.as_second() - tenant.since.0.as_second())
         .min();
     match (moving_for, rule, unwired_for) {
+        (Some(seconds), Some(Rule::WaitingForPod { .. }), _) if seconds > LOOKED_AT_CLOSELY => {
+            fraction(seconds * 5, WATCHED)
+        }
         (Some(seconds), _, _) => fraction(seconds, MOVING),
         (None, Some(_), _) => REFUSED,
         // its configuration Secret may change, or its Namespace agree, which no watch sees
@@ -367,6 +375,13 @@ mod tests {
         for (waited, pause) in [(1, 1), (39, 1), (60, 3), (600, 30), (86_400, 30)] {
             let pause = Duration::from_secs(pause);
             assert_eq!(next(&moving, rule.as_ref(), at(10 + waited)), pause, "after {waited} s");
+        }
+        // a pod is watched
+        let pod = Some(Rule::WaitingForPod { pod: "vault-0".into(), detail: "no node has room".into() });
+        let waiting = pass(&KesClusterStatus::default(), pod.clone(), 10);
+        for (waited, pause) in [(1, 1), (60, 3), (120, 30), (600, 120), (86_400, 120)] {
+            let pause = Duration::from_secs(pause);
+            assert_eq!(next(&waiting, pod.as_ref(), at(10 + waited)), pause, "after {waited} s");
         }
         assert_eq!(next(&pass(&moving, None, 20), None, at(21)), STEADY);
         let refused = Some(Rule::Paused);

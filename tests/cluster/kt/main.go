@@ -1,8 +1,9 @@
 // kt: a static test tool for pods:
 //
-//	kt serve ADDR DIR | kt get URL [N] | kt ask URL | kt dns NAME
+//	kt serve ADDR DIR | kt get URL [N] | kt ask URL | kt dns NAME | kt outage QUIET LIMIT PATH HOST:PORT...
 //
-// get prints the bodies of N answers; ask prints the status of one and the first 600 bytes of its body, in one line.
+// get prints the bodies of N answers; ask prints the status of one and the first 600 bytes of its body, in one line;
+// outage measures for how long an object store serves nobody (outage.go).
 package main
 
 import (
@@ -68,6 +69,10 @@ func main() {
 		body, _ := io.ReadAll(io.LimitReader(r.Body, 600))
 		r.Body.Close()
 		fmt.Println(r.StatusCode, strings.Join(strings.Fields(string(body)), " "))
+	case len(a) >= 6 && a[1] == "outage":
+		quiet, _ := time.ParseDuration(a[2])
+		limit, _ := time.ParseDuration(a[3])
+		measure(quiet, limit, a[4], a[5:])
 	case len(a) >= 3 && a[1] == "dns":
 		r, err := net.LookupHost(a[2])
 		fmt.Println(r, err)
