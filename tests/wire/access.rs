@@ -34,6 +34,9 @@ api:
   /v1/nothing: {skip_auth: true}
 ";
 
+/// What is asked for, by whom, and with which header lines.
+type Forward<'a> = (&'a str, Who, &'a [(&'a str, &'a str)]);
+
 /// What is compared: the status, and the message of a refusal.
 fn outcome(response: &Response) -> (u16, String) {
     let json: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
@@ -71,7 +74,7 @@ fn a_proxy_is_believed_as_v0_22_3_believes_it_and_nobody_else() {
     let proxy = encoded(&pem(Who::Other));
     let unknown = encoded(&pem(Who::Unknown));
     let name = "X-Tls-Client-Cert";
-    let forwards: [(&str, Who, &[(&str, &str)]); 16] = [
+    let forwards: [Forward<'_>; 16] = [
         ("direct", Who::App, &[]),
         ("direct, unknown", Who::Unknown, &[]),
         ("unknown claims to be app", Who::Unknown, &[(name, &app)]),
