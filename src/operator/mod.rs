@@ -18,6 +18,7 @@ mod names;
 mod optional_watch;
 #[cfg(test)]
 mod pass_tests;
+mod quantity;
 mod requests;
 mod rights;
 mod rule;

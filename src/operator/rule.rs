@@ -180,8 +180,8 @@ impl fmt::Display for Rule {
             ),
             Self::SecretLost { purpose, secret } => write!(
                 f,
-                "Secret {secret} ({purpose}) was generated and is gone. It is not replaced, because {}; running pods are \
-                 left alone. Restore the Secret with its labels from a backup",
+                "Secret {secret} ({purpose}) was generated and is gone (or has lost its labels). It is not replaced, because {}; running pods are \
+                 left alone. Restore the Secret, or its labels, from a backup",
                 purpose.why_never_replaced()
             ),
             Self::SecretChanged { purpose, secret } => write!(

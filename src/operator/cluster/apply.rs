@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     crd::DeletionPolicy,
-    operator::{names, rule::Rule},
+    operator::{names, quantity, rule::Rule},
 };
 
 /// Why something was not written.
@@ -340,6 +340,8 @@ pub(crate) fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
             wanted.iter().all(|(key, wanted)| match live.get(key) {
+                // the API server writes amounts in its own way
+                Some(live) if AMOUNTS.contains(&key.as_str()) => contains_amounts(live, wanted),
                 Some(live) => contains(live, wanted),
                 // the API server drops empty values
                 None => is_empty(wanted),
@@ -350,6 +352,21 @@ pub(crate) fn contains(live: &Value, wanted: &Value) -> bool {
         }
         (live, wanted) => live == wanted,
     }
+}
+
+/// Fields that hold amounts of things by name.
+const AMOUNTS: [&str; 2] = ["limits", "requests"];
+
+fn contains_amounts(live: &Value, wanted: &Value) -> bool {
+    let (Value::Object(live), Value::Object(wanted)) = (live, wanted) else { return contains(live, wanted) };
+    wanted.iter().all(|(name, wanted)| {
+        live.get(name).is_some_and(|live| match (live, wanted) {
+            (Value::String(live), Value::String(wanted)) => {
+                live == wanted || quantity::are_same(live, wanted)
+            }
+            (live, wanted) => live == wanted,
+        })
+    })
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -383,6 +400,17 @@ mod tests {
         ] {
             assert!(!contains(&edited, &wanted), "{edited}");
         }
+    }
+
+    #[test]
+    fn another_spelling_of_an_amount_is_no_difference_and_another_amount_is() {
+        let of = |cpu: &str| json!({"resources": {"limits": {"cpu": cpu}}, "env": [{"value": cpu}]});
+        let (wanted, mut live) = (of("1000m"), of("1"));
+        assert!(!contains(&live, &wanted), "elsewhere it is a text like any other");
+        live["env"][0]["value"] = "1000m".into();
+        assert!(contains(&live, &wanted));
+        live["resources"]["limits"]["cpu"] = "2".into();
+        assert!(!contains(&live, &wanted));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use serde_json::json;
 use super::{apply, observe::Seen, wanted::Wanted};
 use crate::{
     crd,
-    operator::{names, rule::Rule},
+    operator::{names, quantity::units as bytes, rule::Rule},
 };
 
 /// What the volumes are, and what happens to them.
@@ -144,47 +144,4 @@ fn request(claim: &PersistentVolumeClaim) -> u128 {
 
 fn requested(resources: Option<&VolumeResourceRequirements>) -> Option<&Quantity> {
     resources?.requests.as_ref().and_then(|requests: &BTreeMap<String, Quantity>| requests.get("storage"))
-}
-
-/// A Kubernetes quantity in bytes, rounded down; 0 for what is none.
-pub(crate) fn bytes(quantity: &str) -> u128 {
-    let digits = quantity.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: u128 = match &quantity[digits.len()..] {
-        "" => 1,
-        "k" => 1000,
-        "M" => 1000_u128.pow(2),
-        "G" => 1000_u128.pow(3),
-        "T" => 1000_u128.pow(4),
-        "P" => 1000_u128.pow(5),
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        "Pi" => 1 << 50,
-        _ => return 0,
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let (Ok(whole), Ok(scale)) = (whole.parse::<u128>(), u32::try_from(fraction.len())) else { return 0 };
-    let parts = if fraction.is_empty() { 0 } else { fraction.parse::<u128>().unwrap_or(0) };
-    whole.saturating_mul(unit) + parts.saturating_mul(unit) / 10_u128.saturating_pow(scale)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantities_become_bytes() {
-        for (text, expected) in [
-            ("1Gi", 1 << 30),
-            ("1024Mi", 1 << 30),
-            ("1.5Ki", 1536),
-            ("2k", 2000),
-            ("7", 7),
-            ("x", 0),
-            ("", 0),
-        ] {
-            assert_eq!(bytes(text), expected, "{text}");
-        }
-    }
 }

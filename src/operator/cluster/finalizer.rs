@@ -18,12 +18,16 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{ListParams, PartialObjectMeta, Patch, PatchParams},
+    api::{DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{apply::owner_patch, purpose::Purpose};
+use super::{
+    apply::owner_patch,
+    build::{CERTIFICATE, PROMETHEUS_RULE, SERVICE_MONITOR},
+    purpose::Purpose,
+};
 use crate::{
     crd::{DeletionPolicy, KesCluster},
     operator::names,
@@ -71,6 +75,14 @@ pub(crate) async fn hand_over(client: &Client, cluster: &KesCluster) -> Result<(
     own::<ServiceAccount>(client, &namespace, &ours, &owner, |_| true).await?;
     own::<PodDisruptionBudget>(client, &namespace, &ours, &owner, |_| true).await?;
     own::<NetworkPolicy>(client, &namespace, &ours, &owner, |_| true).await?;
+    for kind in [&SERVICE_MONITOR, &PROMETHEUS_RULE, &CERTIFICATE] {
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &kind.resource());
+        match own_all(&api, &kind.resource().kind, &ours, &owner, |_| true).await {
+            // nothing of a kind that nobody knows, or that we never might make
+            Err(Error::List(kube::Error::Api(status))) if [403, 404].contains(&status.code) => {}
+            outcome => outcome?,
+        }
+    }
     let all = cluster.spec.deletion_policy == DeletionPolicy::Delete;
     // the one Secret that can be made anew
     let certificate = Purpose::ServerCertificate.secret(&name);
@@ -89,7 +101,19 @@ async fn own<K>(
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    own_all(&Api::<K>::namespaced(client.clone(), namespace), &K::kind(&()), which, owner, goes).await
+}
+
+async fn own_all<K>(
+    api: &Api<K>,
+    kind: &str,
+    which: &ListParams,
+    owner: &OwnerReference,
+    goes: impl Fn(&str) -> bool,
+) -> Result<(), Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
     let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
     for object in api.list_metadata(which).await.map_err(Error::List)? {
         let object: PartialObjectMeta<K> = object;
@@ -98,7 +122,7 @@ where
         if let Some(patch) = owner_patch(&object, owner, goes(&name)) {
             api.patch_metadata(&name, &params, &Patch::Merge(patch))
                 .await
-                .map_err(|source| Error::Own { object: format!("{} {name}", K::kind(&())), source })?;
+                .map_err(|source| Error::Own { object: format!("{kind} {name}"), source })?;
         }
     }
     Ok(())

@@ -168,6 +168,20 @@ mod tests {
     }
 
     #[test]
+    fn every_secret_is_as_recorded_but_for_what_is_in_it() {
+        let wanted = wanted();
+        let mut ring = Keyring::default();
+        let mut made = Vec::new();
+        for purpose in wanted.purposes() {
+            let secret = make(&wanted, &purpose, &ring, Timestamp::now(), &System).unwrap();
+            ring.insert(purpose, secret.clone());
+            let data = secret.data.unwrap().into_keys().collect::<Vec<_>>();
+            made.push(serde_json::json!({"metadata": secret.metadata, "type": secret.type_, "data": data}));
+        }
+        insta::assert_yaml_snapshot!("secrets", made);
+    }
+
+    #[test]
     fn a_renewed_certificate_keeps_its_key() {
         let wanted = wanted();
         let mut ring = Keyring::default();

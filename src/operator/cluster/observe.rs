@@ -125,7 +125,12 @@ pub(crate) async fn observe(
         None => Ok(Vec::new()),
         Some(selection) => tenant::select(context, selection).await.map_err(|error| error.to_string()),
     };
-    let volumes = volumes.map_err(failed("the volume claims"))?.items;
+    let mut volumes = volumes.map_err(failed("the volume claims"))?.items;
+    if volumes.is_empty() {
+        // the first member takes up the one of its name, whether or not that has our labels
+        let by_name = ListParams::default().fields(&format!("metadata.name=data-{pod_name}"));
+        volumes = claim_api.list(&by_name).await.map_err(failed("the volume claims"))?.items;
+    }
     let expandable = match wanted.filter(|wanted| expansion::is_asked_for(wanted, &volumes)) {
         None => None,
         Some(_) => expandable(client, &volumes).await,

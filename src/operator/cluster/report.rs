@@ -272,7 +272,18 @@ pub(crate) fn news(old: &KesClusterStatus, new: &KesClusterStatus) -> Vec<News> 
             .tenants
             .iter()
             .find(|before| (&before.namespace, &before.name) == (&tenant.namespace, &tenant.name));
-        if before.is_none_or(|before| (before.phase, &before.reason) != (tenant.phase, &tenant.reason)) {
+        if before.is_some_and(|before| was_taken_out(before, tenant)) {
+            news.push(News {
+                kind: EventType::Warning,
+                action: "WireTenant",
+                reason: "TenantWiringGone".into(),
+                note: condition::cut(format!(
+                    "{}/{}: somebody took its wiring out, so MinIO's next start would be without its keys; now: {}",
+                    tenant.namespace, tenant.name, tenant.message
+                )),
+            });
+        } else if before.is_none_or(|before| (before.phase, &before.reason) != (tenant.phase, &tenant.reason))
+        {
             let kind = match tenant.phase {
                 TenantPhase::Conflict | TenantPhase::Blocked | TenantPhase::Orphaned => EventType::Warning,
                 _ => EventType::Normal,
@@ -286,6 +297,22 @@ pub(crate) fn news(old: &KesClusterStatus, new: &KesClusterStatus) -> Vec<News> 
         }
     }
     news
+}
+
+/// Whether a tenant that was verified lacks now what it had, and nobody asked for another wiring.
+fn was_taken_out(before: &TenantStatus, now: &TenantStatus) -> bool {
+    use TenantPhase::{Blocked, Patched, Pending, Prepared};
+    let wiring = |status: &TenantStatus| {
+        let injected = status.injected.as_ref()?;
+        Some((injected.endpoint.clone(), injected.key_name.clone(), injected.path.clone()))
+    };
+    let lacks = match now.phase {
+        Prepared | Patched => true,
+        Pending => now.reason == "KeyServiceNotReady",
+        Blocked => ["ManagedElsewhere", "NotAllowed", "ApiRefused"].contains(&now.reason.as_str()),
+        _ => false,
+    };
+    before.phase == TenantPhase::Verified && before.uid == now.uid && lacks && wiring(before) == wiring(now)
 }
 
 fn is_alarming(condition: &Condition) -> bool {
@@ -343,6 +370,36 @@ mod tests {
     fn pass(old: &KesClusterStatus, rule: Option<Rule>, second: i64) -> KesClusterStatus {
         let outcome = Outcome { rule, ..Outcome::halted(old, Rule::Paused) };
         status(old, Some(3), None, None, outcome, at(second))
+    }
+
+    fn tenant(phase: &str, reason: &str, key: &str) -> TenantStatus {
+        serde_json::from_value(
+            serde_json::json!({"namespace": "team", "name": "minio", "phase": phase, "reason": reason,
+            "message": "m", "since": "2026-11-25T10:00:00Z", "uid": "u",
+            "injected": {"endpoint": "e", "keyName": key, "mount": "ClientCertSecrets", "path": "p"}}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_wiring_that_vanished_is_a_warning_and_one_that_was_changed_is_none() {
+        let told = |now: TenantStatus| {
+            let status = |tenant| KesClusterStatus { tenants: vec![tenant], ..KesClusterStatus::default() };
+            let news = news(&status(tenant("Verified", "Verified", "k")), &status(now));
+            let [news] = news.as_slice() else { panic!("{news:?}") };
+            (news.reason.clone(), matches!(news.kind, EventType::Warning))
+        };
+        for (phase, reason) in [
+            ("Patched", "WaitingForTemplate"),
+            ("Blocked", "ManagedElsewhere"),
+            ("Prepared", "ApprovalPending"),
+        ] {
+            assert_eq!(told(tenant(phase, reason, "k")), ("TenantWiringGone".into(), true), "{phase}");
+        }
+        // the spec names another key
+        assert_eq!(told(tenant("Patched", "WaitingForTemplate", "other")), ("TenantPatched".into(), false));
+        // pods that restart lack nothing
+        assert_eq!(told(tenant("Restarting", "WaitingForPods", "k")), ("TenantRestarting".into(), false));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(crate) fn plan(seen: &Seen, secret: &str, before: &TenantStatus, unwire: boo
         if let Some(rule) = patch::left_over(&tenant.data, &fields, seen.config_env.as_deref()) {
             return hold(TenantPhase::Orphaned, rule);
         }
-        if let Err(rule) = plan::consent(seen, tenant) {
+        if let Err(rule) = plan::consent(seen) {
             return hold(TenantPhase::Orphaned, rule);
         }
         if let Err(rule) = plan::some_but_not_all_down(&seen.pods) {
@@ -81,7 +81,7 @@ pub(crate) fn plan(seen: &Seen, secret: &str, before: &TenantStatus, unwire: boo
     };
     let stale: Vec<_> = seen.pods.iter().filter(is_stale).map(PodId::of).collect();
     if !stale.is_empty() {
-        if let Err(rule) = plan::consent(seen, tenant) {
+        if let Err(rule) = plan::consent(seen) {
             return hold(TenantPhase::Unwiring, rule);
         }
         return Step::Restart(stale, injected.clone());

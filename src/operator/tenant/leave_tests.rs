@@ -194,7 +194,8 @@ fn what_minio_would_not_start_with_is_never_left_behind() {
 fn without_consent_nothing_is_taken_out_either() {
     let mount = MountKind::AdditionalVolumes;
     let mut seen = seen(&wired(mount));
-    seen.consent = crate::operator::tenant::observe::Consent::Missing { from: "keys".into() };
+    seen.consent =
+        crate::operator::tenant::observe::Consent::Missing { from: "keys".into(), namespace: "team".into() };
     let before = status(TenantPhase::Verified, mount);
     assert_eq!(summary(plan(&seen, SECRET, &before, true)), "Orphaned NotAllowed");
     // taken back in the middle: pods go on as they are
@@ -202,6 +203,7 @@ fn without_consent_nothing_is_taken_out_either() {
     seen.pods = vec![pod(20, false)];
     let before = status(TenantPhase::Unwiring, mount);
     assert_eq!(summary(plan(&seen, SECRET, &before, true)), "restart 1");
-    seen.consent = crate::operator::tenant::observe::Consent::Missing { from: "keys".into() };
+    seen.consent =
+        crate::operator::tenant::observe::Consent::Missing { from: "keys".into(), namespace: "team".into() };
     assert_eq!(summary(plan(&seen, SECRET, &before, true)), "Unwiring NotAllowed");
 }

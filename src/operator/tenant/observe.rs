@@ -53,7 +53,7 @@ pub(crate) enum Consent {
     #[default]
     Given,
     /// Nobody has allowed it to KesClusters of this namespace.
-    Missing { from: String },
+    Missing { from: String, namespace: String },
 }
 
 /// The Tenant as untyped JSON: fields that we do not know must survive.
@@ -84,7 +84,9 @@ pub(crate) struct Of<'a> {
 pub(crate) async fn observe(client: &Client, of: Of<'_>, secret_name: &str) -> Result<Seen, kube::Error> {
     let Of { namespace, name, from, verified } = of;
     let Some(tenant) = find(client, namespace, name).await? else {
-        return Ok(Seen { installed: is_installed(client).await?, ..Seen::default() });
+        // whether there is one of that name elsewhere is nobody's business before somebody there has agreed
+        let consent = consent(client, namespace, &BTreeMap::new(), from).await?;
+        return Ok(Seen { installed: is_installed(client).await?, consent, ..Seen::default() });
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let stateful_sets: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
@@ -101,7 +103,7 @@ pub(crate) async fn observe(client: &Client, of: Of<'_>, secret_name: &str) -> R
         },
         stateful_sets.list(&of_tenant),
         pods.list(&of_tenant),
-        consent(client, &tenant, from),
+        consent(client, namespace, tenant.annotations(), from),
         async { if verified { None } else { version(client).await } },
     );
     let config_env = configuration?.and_then(|secret| {
@@ -127,21 +129,25 @@ async fn version(client: &Client) -> Option<Version> {
     found.annotations().get(version::ANNOTATION).and_then(|text| Version::parse(text))
 }
 
-/// Asks the Tenant, and then its Namespace.
-async fn consent(client: &Client, tenant: &DynamicObject, from: &str) -> Result<Consent, kube::Error> {
-    let namespace = tenant.namespace().unwrap_or_default();
-    if namespace == from || allows(tenant.annotations(), from) {
+/// Asks the annotations of the Tenant, and then its Namespace.
+async fn consent(
+    client: &Client,
+    namespace: &str,
+    tenant: &BTreeMap<String, String>,
+    from: &str,
+) -> Result<Consent, kube::Error> {
+    if namespace == from || allows(tenant, from) {
         return Ok(Consent::Given);
     }
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let found = match namespaces.get_metadata_opt(&namespace).await {
+    let found = match namespaces.get_metadata_opt(namespace).await {
         // who may not look finds no consent
         Err(kube::Error::Api(status)) if status.code == 403 => None,
         answer => answer?,
     };
     match found {
         Some(found) if allows(found.annotations(), from) => Ok(Consent::Given),
-        _ => Ok(Consent::Missing { from: from.into() }),
+        _ => Ok(Consent::Missing { from: from.into(), namespace: namespace.into() }),
     }
 }
 

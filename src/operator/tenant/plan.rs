@@ -100,14 +100,17 @@ fn decide(
     if !seen.installed {
         return Err((Pending, Rule::TenantApiMissing));
     }
-    let Some(tenant) = &seen.tenant else { return Err((Pending, Rule::TenantMissing)) };
+    let Some(tenant) = &seen.tenant else {
+        consent(seen).map_err(|rule| (Pending, rule))?;
+        return Err((Pending, Rule::TenantMissing));
+    };
     if tenant.metadata.deletion_timestamp.is_some() {
         return Err((Pending, Rule::TenantDeleting));
     }
     // what was injected into a former Tenant of this name says nothing about this one
     let record =
         before.filter(|before| before.uid == tenant.metadata.uid).and_then(|before| before.injected.as_ref());
-    let consent = consent(seen, tenant);
+    let consent = consent(seen);
     let change = patch::change(&tenant.data, seen.config_env.as_deref(), wish, record);
     if record.is_none() && !matches!(change, Ok(Change::None(_))) {
         // also before a conflict is told: what is in another namespace is nobody's business here
@@ -192,13 +195,10 @@ fn knows_fields(version: Option<Version>, mount: MountKind) -> Result<(), Rule> 
     Ok(())
 }
 
-pub(crate) fn consent(seen: &Seen, tenant: &kube::api::DynamicObject) -> Result<(), Rule> {
-    match &seen.consent {
+pub(crate) fn consent(seen: &Seen) -> Result<(), Rule> {
+    match seen.consent.clone() {
         Consent::Given => Ok(()),
-        Consent::Missing { from } => {
-            let namespace = tenant.metadata.namespace.clone().unwrap_or_default();
-            Err(Rule::NotAllowed { from: from.clone(), namespace })
-        }
+        Consent::Missing { from, namespace } => Err(Rule::NotAllowed { from, namespace }),
     }
 }
 

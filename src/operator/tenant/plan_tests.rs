@@ -109,6 +109,10 @@ fn nothing_is_done_before_the_tenant_is_there() {
     assert_eq!(next(&seen, None), "Pending TenantApiMissing");
     seen.installed = true;
     assert_eq!(next(&seen, None), "Pending TenantMissing");
+    // nobody there has agreed: then not even this is told
+    let elsewhere = Consent::Missing { from: "keys".into(), namespace: "tenant-lite".into() };
+    let hidden = Seen { installed: true, consent: elsewhere, ..Seen::default() };
+    assert_eq!(next(&hidden, None), "Pending NotAllowed");
     let mut going = tenant(json!({}));
     going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-23T10:00:30Z")).unwrap();
     seen.tenant = Some(going);
@@ -270,7 +274,7 @@ fn in_mode_render_the_tenant_is_told_about_and_verified_but_never_patched() {
 
 #[test]
 fn without_consent_nothing_begins_and_what_is_wired_goes_on_unchanged() {
-    let missing = || Consent::Missing { from: "keys".into() };
+    let missing = || Consent::Missing { from: "keys".into(), namespace: "tenant-lite".into() };
     let bare =
         |spec| Seen { installed: true, tenant: Some(tenant(spec)), consent: missing(), ..Seen::default() };
     let refused = |step: &Step, phase| {

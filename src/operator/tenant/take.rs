@@ -52,7 +52,7 @@ pub(super) async fn take(
 ) -> Reached {
     let Around { cluster, wanted, ring, .. } = *around;
     // the Secret comes first and is repaired in every phase: a pod without it cannot start
-    let needs_secret = !matches!(step, Step::Hold(TenantPhase::Pending | TenantPhase::Conflict, ..));
+    let needs_secret = needs_secret(&step);
     if needs_secret && let Err((phase, rule)) = secret::project(context, wanted, tenant, ring, &seen).await {
         let injected = match step {
             Step::Hold(_, _, injected) => injected,
@@ -83,6 +83,16 @@ pub(super) async fn take(
             Ok(()) => restart(context, cluster, tenant, pods, injected, refused_before).await,
         },
         Step::Verify(pods, injected) => verify(&seen, &pods, injected).await,
+    }
+}
+
+/// Whether the tenant's pods need the copy of the certificate, now or after this step. One that was wired needs it whatever
+/// its Tenant says by now.
+fn needs_secret(step: &Step) -> bool {
+    match step {
+        Step::Hold(_, Rule::TenantDeleting, _) => false,
+        Step::Hold(TenantPhase::Pending | TenantPhase::Conflict, _, injected) => injected.is_some(),
+        _ => true,
     }
 }
 

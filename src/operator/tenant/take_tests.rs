@@ -96,3 +96,12 @@ async fn a_restart_that_is_refused_again_and_again_is_announced_once() {
     once(reached.rule.reason() == REFUSED).await;
     assert_eq!(api.events().len(), 1, "nobody is told every few seconds of a restart that does not happen");
 }
+
+#[test]
+fn a_tenant_that_is_wired_keeps_its_certificate_also_in_a_conflict() {
+    let hold = |phase, rule, injected| needs_secret(&Step::Hold(phase, rule, injected));
+    assert!(hold(TenantPhase::Conflict, Rule::BuiltInKes, Some(injected())));
+    assert!(hold(TenantPhase::Pending, Rule::KeyServiceNotReady { why: String::new() }, Some(injected())));
+    assert!(!hold(TenantPhase::Conflict, Rule::BuiltInKes, None), "nothing is put where nothing is wired");
+    assert!(!hold(TenantPhase::Pending, Rule::TenantDeleting, Some(injected())));
+}

@@ -1,7 +1,10 @@
 //! Snapshots of everything that is built.
 
 use super::{super::validate::fixture, *};
-use crate::crd::{DeletionPolicy, PodOverrides};
+use crate::{
+    crd::{self, DeletionPolicy, PodOverrides},
+    operator::cluster::wanted::Tls,
+};
 
 fn admin() -> Identity {
     Identity::new(&"a1".repeat(32)).unwrap()
@@ -80,6 +83,57 @@ fn pod_overrides_reach_the_pod() {
         "stateful_set_with_overrides",
         build_with(&wanted, &admin(), Apis::default()).stateful_set
     );
+}
+
+/// Everything of a spec, and whether pods that run have to be replaced for a change of it: what only a new container can take
+/// up. Without `..`, so that a new field has to be decided about.
+#[test]
+fn only_what_a_running_server_cannot_take_up_replaces_pods() {
+    type Change = fn(&mut Wanted);
+    let crd::KesClusterSpec {
+        replicas: _,
+        image: _,
+        image_pull_policy: _,
+        storage: _,
+        deletion_policy: _,
+        seal: _,
+        enclaves: _,
+        tenants: _,
+        tenant_selector: _,
+        tls: _,
+        network_policy: _,
+        monitoring: _,
+        paused: _,
+        pod: _,
+    } = fixture::cluster().spec;
+    let changes: [(&str, bool, Change); 15] = [
+        ("replicas", false, |w| w.replicas = 3),
+        ("storage", false, |w| w.storage.size = "5Gi".into()),
+        ("deletionPolicy", false, |w| w.deletion = DeletionPolicy::Delete),
+        ("enclaves", false, |w| w.enclaves[0].keys.clear()),
+        ("enclaves: identities", false, |w| w.enclaves[0].identities.clear()),
+        ("tenants", false, |w| w.tenants.clear()),
+        ("tenantSelector", false, |w| w.guarded = true),
+        ("tls: own", false, |w| w.tls = Tls::Own { validity: std::time::Duration::from_secs(86_400) }),
+        ("tls: yours", false, |w| w.tls = Tls::Secret { name: "mine".into() }),
+        ("networkPolicy", false, |w| w.network.enabled = false),
+        ("monitoring", false, |w| w.monitoring.enabled = false),
+        ("image", true, |w| w.image = "localhost/kes:next".into()),
+        ("imagePullPolicy", true, |w| w.pull_policy = crd::ImagePullPolicy::Always),
+        // cannot be changed once there is a cluster
+        ("seal", true, |w| w.seal.secret = "mine".into()),
+        ("pod", true, |w| w.pod.priority_class_name = Some("high".into())),
+    ];
+    let template = |wanted: &Wanted| {
+        let apis = Apis { monitoring: true, cert_manager: true };
+        build_with(wanted, &admin(), apis).stateful_set.spec.unwrap().template
+    };
+    let before = template(&wanted());
+    for (what, replaces, change) in changes {
+        let mut wanted = wanted();
+        change(&mut wanted);
+        assert_eq!(template(&wanted) != before, replaces, "{what}");
+    }
 }
 
 #[test]

@@ -19,7 +19,10 @@ use self::{
     field::{invalid, is_quantity, is_service_name, unique},
     tenant::{parse_selector, parse_tenant},
 };
-use super::wanted::{Seal, Tls, Wanted};
+use super::{
+    purpose::Purpose,
+    wanted::{Seal, Tls, Wanted},
+};
 use crate::{
     crd::{self, KesCluster},
     operator::{names, rule::Rule},
@@ -153,23 +156,42 @@ fn parse_tls(cluster: &str, tls: Option<&crd::Tls>) -> Result<Tls, Rule> {
     }
 }
 
-/// One Secret cannot hold two key pairs.
+/// One Secret cannot hold two key pairs. The refusal names the field by which the Secret was chosen.
 fn secrets_are_distinct(wanted: &Wanted) -> Result<(), Rule> {
-    let mut seen = BTreeMap::new();
+    let mut meant: Vec<(String, Option<String>, String)> = Vec::new();
     if !wanted.seal.generated {
-        seen.insert(wanted.seal.secret.clone(), "spec.seal.secretRef".to_owned());
+        let field = "spec.seal.secretRef.name".to_owned();
+        meant.push((wanted.seal.secret.clone(), Some(field), "the unseal key".into()));
     }
-    if let Some(source) = wanted.tls.source() {
-        seen.insert(source.to_owned(), "spec.tls".to_owned());
+    match &wanted.tls {
+        Tls::Own { .. } => {}
+        Tls::Secret { name } => {
+            let field = "spec.tls.serverSecretRef.name".to_owned();
+            meant.push((name.clone(), Some(field), "the servers' certificate, yours".into()));
+        }
+        Tls::Issuer { secret, .. } => meant.push((secret.clone(), None, "what cert-manager issues".into())),
     }
     for purpose in wanted.purposes() {
-        let secret = purpose.secret(&wanted.name);
-        if let Some(other) = seen.insert(secret.clone(), purpose.to_string()) {
+        meant.push((purpose.secret(&wanted.name), chosen_by(wanted, &purpose), purpose.to_string()));
+    }
+    let mut seen: BTreeMap<String, (Option<String>, String)> = BTreeMap::new();
+    for (secret, field, what) in meant {
+        if let Some((earlier, other)) = seen.get(&secret) {
+            let field = field.or_else(|| earlier.clone()).unwrap_or_else(|| "metadata.name".into());
             return Err(invalid(
-                "spec.enclaves[].identities[].secretName",
-                format!("Secret {secret} is meant for two things: {other}, and {purpose}"),
+                &field,
+                format!("Secret {secret} is meant for two things: {other}, and {what}"),
             ));
         }
+        seen.insert(secret, (field, what));
     }
     Ok(())
+}
+
+/// The field that names the Secret of `purpose`, where one does.
+fn chosen_by(wanted: &Wanted, purpose: &Purpose) -> Option<String> {
+    let Purpose::Identity { enclave, name, .. } = purpose else { return None };
+    let at = wanted.enclaves.iter().position(|known| known.name == *enclave)?;
+    let identity = wanted.enclaves[at].identities.iter().position(|known| known.name == *name)?;
+    Some(format!("spec.enclaves[{at}].identities[{identity}].secretName"))
 }

@@ -54,8 +54,18 @@ fn every_broken_rule_names_its_field() {
             Box::new(|c| c.spec.enclaves[0].identities[0].secret_name = "A".into()),
         ),
         (
-            "spec.enclaves[].identities[].secretName",
+            "spec.enclaves[0].identities[0].secretName",
             Box::new(|c| c.spec.enclaves[0].identities[0].secret_name = "vault-ca".into()),
+        ),
+        (
+            "spec.seal.secretRef.name",
+            Box::new(|c| c.spec.seal = serde_saphyr::from_str("{secretRef: {name: vault-ca}}").unwrap()),
+        ),
+        (
+            "spec.tls.serverSecretRef.name",
+            Box::new(|c| {
+                c.spec.tls = serde_saphyr::from_str("{serverSecretRef: {name: vault-server-tls}}").unwrap();
+            }),
         ),
         ("spec.tenants[0].enclave", Box::new(|c| c.spec.tenants[0].enclave = "other".into())),
         (
