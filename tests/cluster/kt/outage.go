@@ -26,8 +26,8 @@ type outage struct {
 
 const (
 	every = 100 * time.Millisecond
-	// an answer that takes longer is none
-	patience = 2 * time.Second
+	// an answer that takes longer is none; clients of S3 are no less patient
+	patience = 5 * time.Second
 	// the time after which the other endpoints are asked as well
 	hesitation = 200 * time.Millisecond
 	// no restart of servers is shorter, hiccups are
