@@ -26,10 +26,10 @@ type outage struct {
 
 const (
 	every = 100 * time.Millisecond
-	// an answer that takes longer is none
-	patience = 2 * time.Second
+	// an answer that takes longer is none; clients of S3 are no less patient
+	patience = 5 * time.Second
 	// the time after which the other endpoints are asked as well
-	hesitation = 200 * time.Millisecond
+	hesitation = 500 * time.Millisecond
 	// no restart of servers is shorter, hiccups are
 	restart = time.Second
 )
@@ -62,11 +62,8 @@ func measure(quiet, limit time.Duration, path string, endpoints []string) {
 		mu    sync.Mutex
 		ticks []*tick
 	)
-	// through asks the endpoint that answered last, and all others as well if it does not at once
-	through := func(last *int, method string, object func(endpoint int) string, worked *bool) {
-		mu.Lock()
-		first := *last
-		mu.Unlock()
+	// through asks the endpoint that answered last, and all others as well if it fails or hesitates
+	through := func(last int, method string, object func(endpoint int) string) (int, bool) {
 		answers := make(chan int, len(endpoints))
 		try := func(i int) {
 			if ask(method, "http://"+endpoints[i]+object(i)) {
@@ -75,28 +72,61 @@ func measure(quiet, limit time.Duration, path string, endpoints []string) {
 				answers <- -1
 			}
 		}
-		go try(first)
+		go try(last)
 		open, others := 1, time.After(hesitation)
-		for open > 0 {
+		for first := true; open > 0; first = false {
 			select {
 			case <-others:
 			case i := <-answers:
 				open--
 				if i >= 0 {
-					mu.Lock()
-					*worked, *last = true, i
-					mu.Unlock()
-					return
+					return i, true
 				}
 			}
-			if first >= 0 {
+			if first {
 				for i := range endpoints {
-					if i != first {
+					if i != last {
 						open++
 						go try(i)
 					}
 				}
-				first, others = -1, nil
+				others = nil
+			}
+		}
+		return last, false
+	}
+	// one of each kind at a time, or a machine that is slow would be asked ever more: a moment at which one is under way
+	// shares its fate
+	worker := func(method string, object func(endpoint int) string, worked func(*tick) *bool) func(*tick) {
+		var waiting []*tick
+		last, busy := 0, false
+		work := func() {
+			for {
+				mu.Lock()
+				mine, from := waiting, last
+				waiting, busy = nil, len(mine) > 0
+				mu.Unlock()
+				if len(mine) == 0 {
+					return
+				}
+				i, ok := through(from, method, object)
+				mu.Lock()
+				mine = append(mine, waiting...)
+				waiting, last = nil, i
+				for _, t := range mine {
+					*worked(t) = ok
+				}
+				mu.Unlock()
+			}
+		}
+		return func(t *tick) {
+			mu.Lock()
+			waiting = append(waiting, t)
+			idle := !busy
+			busy = true
+			mu.Unlock()
+			if idle {
+				go work()
 			}
 		}
 	}
@@ -104,18 +134,24 @@ func measure(quiet, limit time.Duration, path string, endpoints []string) {
 		time.Sleep(every)
 	}
 	fmt.Println("serving")
-	lastRead, lastWrote := 0, 0
+	writes := 0
+	read := worker(http.MethodGet, func(int) string { return path }, func(t *tick) *bool { return &t.read })
+	// an object of its own, for writers of the same one wait for each other
+	write := worker(http.MethodPut, func(i int) string {
+		mu.Lock()
+		defer mu.Unlock()
+		writes++
+		return fmt.Sprintf("%s-%d-%d", path, writes%50, i)
+	}, func(t *tick) *bool { return &t.wrote })
 	start := time.Now()
 	for clock := time.NewTicker(every); ; <-clock.C {
 		now := time.Now()
 		t := &tick{at: now}
-		number := len(ticks)
-		go through(&lastRead, http.MethodGet, func(int) string { return path }, &t.read)
-		// an object of its own, for writers of the same one wait for each other
-		go through(&lastWrote, http.MethodPut, func(i int) string { return fmt.Sprintf("%s-%d-%d", path, number%50, i) }, &t.wrote)
+		read(t)
+		write(t)
 		mu.Lock()
 		ticks = append(ticks, t)
-		seen, outages, reads, writes := summary(ticks, now)
+		seen, outages, badReads, badWrites := summary(ticks, now)
 		mu.Unlock()
 		calm, end := false, 0.0
 		for _, o := range outages {
@@ -129,7 +165,7 @@ func measure(quiet, limit time.Duration, path string, endpoints []string) {
 				outages[i] = outage{rounded(o.From), rounded(o.Seconds)}
 				longest, total = max(longest, o.Seconds), total+o.Seconds
 			}
-			text, _ := json.Marshal(map[string]any{"polls": seen, "failedReads": reads, "failedWrites": writes, "outages": outages, "longest": rounded(longest), "total": rounded(total)})
+			text, _ := json.Marshal(map[string]any{"polls": seen, "failedReads": badReads, "failedWrites": badWrites, "outages": outages, "longest": rounded(longest), "total": rounded(total)})
 			fmt.Println(string(text))
 			return
 		}
