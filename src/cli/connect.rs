@@ -65,8 +65,11 @@ pub(super) struct Way {
     pub(super) connect_to: SocketAddr,
     /// Finds who calls within an enclave, or outside of any. Asked when a client is made, so that nobody needs the right to
     /// see an admin that he does not use.
-    pub(super) admin: Box<dyn Fn(Option<&EnclaveName>) -> Result<Pem, Failure> + Send + Sync>,
+    pub(super) admin: FindAdmin,
 }
+
+/// Finds who calls within an enclave, or outside of any.
+pub(super) type FindAdmin = Box<dyn Fn(Option<&EnclaveName>) -> Result<Pem, Failure> + Send + Sync>;
 
 /// A client certificate, and the authorities that sign the server's, as PEM.
 pub(super) struct Pem {

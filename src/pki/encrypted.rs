@@ -135,7 +135,7 @@ fn key_of(password: &Password, iv: &[u8; BLOCK], length: usize) -> Zeroizing<Vec
     while key.len() < length {
         let mut hash = Md5::new();
         if !key.is_empty() {
-            hash.update(&*last);
+            hash.update(*last);
         }
         hash.update(password.0.as_bytes());
         hash.update(&iv[..SALT]);
