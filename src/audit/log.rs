@@ -203,10 +203,13 @@ impl Shared {
         let mut lines = Vec::new();
         while let Some((count, urgent)) = self.gather(&mut lines) {
             match written(&mut sink, &lines, !urgent.is_empty()) {
-                // one who no longer waits needs no answer
-                Ok(()) => urgent.into_iter().for_each(|done| {
-                    let _ = done.send(());
-                }),
+                Ok(()) => {
+                    self.events.fetch_add(count, Ordering::Relaxed);
+                    // one who no longer waits needs no answer
+                    for done in urgent {
+                        let _ = done.send(());
+                    }
+                }
                 Err(error) => {
                     tracing::error!(%error, "failed to write audit records; they are kept, and no change is made meanwhile");
                     self.lock().failing = true;
@@ -216,11 +219,11 @@ impl Shared {
                         self.give_up(count);
                         return;
                     }
+                    self.events.fetch_add(count, Ordering::Relaxed);
                     self.lock().failing = false;
                     tracing::info!("audit records are written again");
                 }
             }
-            self.events.fetch_add(count, Ordering::Relaxed);
             lines.clear();
         }
     }
