@@ -19,6 +19,8 @@ const MAX_WAITING: usize = 4 << 20;
 const MAX_CHANGES: usize = 2 * MAX_WAITING;
 /// And so many wait at most, with the lines of changes that had begun by then.
 const MAX_ALL: usize = 4 * MAX_WAITING;
+/// How long a sink that failed is left alone.
+const REST: Duration = Duration::from_millis(250);
 /// How long lines of the data plane may wait for company, so that the sink is not called for each.
 const GATHER: Duration = Duration::from_millis(10);
 
@@ -47,8 +49,13 @@ struct State {
     lines: u64,
     /// Mutations among `waiting`.
     urgent: Vec<oneshot::Sender<()>>,
+    /// The sink refused what it was given last, which is kept and tried again.
+    failing: bool,
     closing: bool,
+    /// Nobody writes any more.
     closed: bool,
+    /// Lines were given up when it was closed.
+    lost: bool,
 }
 
 impl AuditLog {
@@ -85,17 +92,20 @@ impl AuditLog {
         });
     }
 
-    /// Whether a change may begin; false while a stuck sink has left too much waiting to note one more.
+    /// Whether a change may begin; false while the sink fails, or is stuck and has left too much waiting to note one more.
     #[must_use]
     pub fn takes_changes(&self) -> bool {
-        self.sink.as_ref().is_none_or(|shared| shared.lock().waiting.len() < MAX_CHANGES)
+        self.sink.as_ref().is_none_or(|shared| {
+            let state = shared.lock();
+            !state.failing && state.waiting.len() < MAX_CHANGES
+        })
     }
 
     /// Notes `event` and waits until the sink has it.
     ///
     /// # Errors
-    /// When the sink refused it, or so much waits for it that nothing more is taken. A sink that is stuck is waited for;
-    /// the caller sets the limit.
+    /// When the sink refused it, in which case it is tried again later, or so much waits for it that nothing more is
+    /// taken. A sink that is stuck is waited for; the caller sets the limit.
     pub async fn record_now(&self, event: &Event<'_>) -> Result<(), AuditError> {
         self.feed_with(event);
         let Some(shared) = &self.sink else { return Ok(()) };
@@ -108,6 +118,9 @@ impl AuditLog {
             }
             event.write(&mut state.waiting);
             state.lines += 1;
+            if state.failing {
+                return Err(AuditError);
+            }
             state.urgent.push(done);
             written
         };
@@ -137,7 +150,7 @@ impl AuditLog {
         self.sink.as_ref().map_or(0, |shared| shared.events.load(Ordering::Relaxed))
     }
 
-    /// Lines that did not, because the sink was stuck or refused them.
+    /// Lines that did not, because the sink was stuck or failed for too long.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.sink.as_ref().map_or(0, |shared| shared.dropped.load(Ordering::Relaxed))
@@ -155,7 +168,7 @@ impl AuditLog {
             let Some(left) = end.checked_duration_since(Instant::now()) else { return false };
             state = shared.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        true
+        !state.lost
     }
 }
 
@@ -188,28 +201,8 @@ impl Shared {
 
     fn run(&self, mut sink: impl Sink) {
         let mut lines = Vec::new();
-        loop {
-            let mut state = self.lock();
-            while state.waiting.is_empty() && !state.closing {
-                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            if state.waiting.is_empty() {
-                state.closed = true;
-                self.wake.notify_all();
-                return;
-            }
-            let end = Instant::now() + GATHER;
-            while state.urgent.is_empty() && !state.closing {
-                let Some(left) = end.checked_duration_since(Instant::now()) else { break };
-                state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-            }
-            std::mem::swap(&mut lines, &mut state.waiting);
-            let count = std::mem::take(&mut state.lines);
-            let urgent = std::mem::take(&mut state.urgent);
-            drop(state);
-            let written =
-                sink.write(&lines).and_then(|()| if urgent.is_empty() { Ok(()) } else { sink.sync() });
-            match written {
+        while let Some((count, urgent)) = self.gather(&mut lines) {
+            match written(&mut sink, &lines, !urgent.is_empty()) {
                 Ok(()) => {
                     self.events.fetch_add(count, Ordering::Relaxed);
                     // one who no longer waits needs no answer
@@ -218,20 +211,85 @@ impl Shared {
                     }
                 }
                 Err(error) => {
-                    self.dropped.fetch_add(count, Ordering::Relaxed);
-                    tracing::error!(%error, lost = count, "failed to write audit records");
+                    tracing::error!(%error, "failed to write audit records; they are kept, and no change is made meanwhile");
+                    self.lock().failing = true;
+                    // whoever waits is told at once
+                    drop(urgent);
+                    if !self.tried_again(&mut sink, &lines) {
+                        self.give_up(count);
+                        return;
+                    }
+                    self.events.fetch_add(count, Ordering::Relaxed);
+                    self.lock().failing = false;
+                    tracing::info!("audit records are written again");
                 }
             }
             lines.clear();
         }
     }
+
+    /// Takes what waits, once there is something and it had its time to find company: how many lines, and who waits for
+    /// them. `None` when there will be nothing more.
+    fn gather(&self, lines: &mut Vec<u8>) -> Option<(u64, Vec<oneshot::Sender<()>>)> {
+        let mut state = self.lock();
+        while state.waiting.is_empty() && !state.closing {
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.waiting.is_empty() {
+            state.closed = true;
+            self.wake.notify_all();
+            return None;
+        }
+        let end = Instant::now() + GATHER;
+        while state.urgent.is_empty() && !state.closing {
+            let Some(left) = end.checked_duration_since(Instant::now()) else { break };
+            state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        std::mem::swap(lines, &mut state.waiting);
+        Some((std::mem::take(&mut state.lines), std::mem::take(&mut state.urgent)))
+    }
+
+    /// Tries until `lines` are written; false when the log is closed before that.
+    fn tried_again(&self, sink: &mut impl Sink, lines: &[u8]) -> bool {
+        loop {
+            let end = Instant::now() + REST;
+            let mut state = self.lock();
+            while !state.closing {
+                let Some(left) = end.checked_duration_since(Instant::now()) else { break };
+                state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            let is_last = state.closing;
+            drop(state);
+            if written(sink, lines, true).is_ok() {
+                return true;
+            }
+            if is_last {
+                return false;
+            }
+        }
+    }
+
+    /// Ends with `count` lines in hand that could not be written.
+    fn give_up(&self, count: u64) {
+        let mut state = self.lock();
+        let lost = count + std::mem::take(&mut state.lines);
+        state.waiting.clear();
+        (state.closed, state.lost) = (true, true);
+        self.dropped.fetch_add(lost, Ordering::Relaxed);
+        tracing::error!(lost, "audit records are lost: the sink failed to the end");
+        self.wake.notify_all();
+    }
+}
+
+fn written(sink: &mut impl Sink, lines: &[u8], durably: bool) -> std::io::Result<()> {
+    sink.write(lines).and_then(|()| if durably { sink.sync() } else { Ok(()) })
 }
 
 #[cfg(test)]
 mod tests {
     use std::{io, sync::mpsc};
 
-    use super::*;
+    use super::{super::All, *};
 
     fn event(path: &str) -> Event<'_> {
         Event {
@@ -296,10 +354,14 @@ mod tests {
         assert_eq!(log.record_now(&event("/change")).await, Err(AuditError));
     }
 
-    struct Broken;
+    /// Refuses everything until it is told to work.
+    struct Broken(mpsc::Sender<String>, Arc<std::sync::atomic::AtomicBool>);
 
     impl Sink for Broken {
-        fn write(&mut self, _: &[u8]) -> io::Result<()> {
+        fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+            if self.1.load(Ordering::Relaxed) {
+                return Lines(self.0.clone()).write(lines);
+            }
             Err(io::ErrorKind::StorageFull.into())
         }
     }
@@ -367,11 +429,46 @@ mod tests {
 
     #[tokio::test]
     async fn a_mutation_learns_that_its_line_was_refused() {
-        let log = AuditLog::new(Broken).unwrap();
+        let log = AuditLog::new(Broken(mpsc::channel().0, Arc::default())).unwrap();
         assert_eq!(log.record_now(&event("/")).await, Err(AuditError));
+        assert!(!log.close(Duration::from_secs(10)));
         assert_eq!((log.events(), log.dropped()), (0, 1));
-        assert!(log.close(Duration::from_secs(10)));
         assert_eq!(log.record_now(&event("/")).await, Err(AuditError), "nobody writes any more");
+    }
+
+    #[tokio::test]
+    async fn while_a_sink_fails_no_change_begins_and_what_it_refused_is_written_when_it_works_again() {
+        let (works, (send, receive)) = (Arc::<std::sync::atomic::AtomicBool>::default(), mpsc::channel());
+        let log = AuditLog::new(All::new(vec![Box::new(Broken(send, Arc::clone(&works)))])).unwrap();
+        assert_eq!(log.record_now(&event("/1")).await, Err(AuditError));
+        assert!(!log.takes_changes());
+        assert_eq!(log.record_now(&event("/2")).await, Err(AuditError), "it had begun before");
+        log.record(&event("/3"));
+        works.store(true, Ordering::Relaxed);
+        let next = || receive.recv_timeout(Duration::from_secs(10)).unwrap();
+        for path in ["\"/1\"", "\"/2\"", "\"/3\""] {
+            let line = next();
+            assert!(line.contains(path), "{line}");
+        }
+        while !log.takes_changes() {
+            std::thread::yield_now();
+        }
+        log.record_now(&event("/4")).await.unwrap();
+        assert_eq!((log.events(), log.dropped()), (4, 0));
+    }
+
+    #[test]
+    fn a_sink_that_has_its_lines_does_not_get_them_again_for_the_sake_of_another() {
+        let (works, (send, receive)) = (Arc::<std::sync::atomic::AtomicBool>::default(), mpsc::channel());
+        let (good, got) = mpsc::channel();
+        let broken = Broken(send, Arc::clone(&works));
+        let mut all = All::new(vec![Box::new(Lines(good)) as Box<dyn Sink>, Box::new(broken)]);
+        all.write(b"1\n").unwrap_err();
+        works.store(true, Ordering::Relaxed);
+        all.write(b"1\n").unwrap();
+        all.write(b"2\n").unwrap();
+        assert_eq!(got.try_iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(receive.try_iter().collect::<Vec<_>>(), ["1", "2"]);
     }
 
     #[tokio::test]

@@ -5,8 +5,8 @@
 //! mutation   ──record_now──►   the same, and waits until its line is written
 //! both       ──feed────────► who follows the enclave's log (bounded each)
 //! ```
-//! A sink that is stuck never blocks the data plane: its lines are dropped and counted. A mutation is answered only
-//! after its line was written. Lines hold names, identities and outcomes; never key material, plaintext or context.
+//! A sink that is stuck or fails never blocks the data plane: its lines are dropped and counted when too many wait. A
+//! mutation is answered only after its line was written, and none begins while the sink fails. Lines hold names, identities and outcomes; never key material, plaintext or context.
 
 mod event;
 mod feed;
@@ -19,4 +19,4 @@ pub use event::{Cause, Decision, Event};
 pub use feed::{Feed, Subscription, TooManyReaders};
 pub use file::{File, FileError};
 pub use log::{AuditError, AuditLog};
-pub use sink::{Sink, Stdout};
+pub use sink::{All, Sink, Stdout};

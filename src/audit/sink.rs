@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 /// Takes whole lines. Called from one thread only, which may block in it.
 pub trait Sink: Send {
-    /// Writes `lines`, in order, before it returns.
+    /// Writes `lines`, in order, before it returns. After an error the same lines come again before any others.
     ///
     /// # Errors
     /// When they may not have been written.
@@ -19,14 +19,35 @@ pub trait Sink: Send {
     }
 }
 
-/// All of them. Lines count as written only when every one has them.
-impl Sink for Vec<Box<dyn Sink>> {
+/// Several sinks. Lines count as written only when every one has them; one that has them is not given them again for the
+/// sake of another.
+pub struct All(Vec<(Box<dyn Sink>, bool)>);
+
+impl All {
+    /// All of `sinks`.
+    #[must_use]
+    pub fn new(sinks: Vec<Box<dyn Sink>>) -> Self {
+        Self(sinks.into_iter().map(|sink| (sink, false)).collect())
+    }
+}
+
+impl Sink for All {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.iter_mut().map(|sink| sink.write(lines)).fold(Ok(()), io::Result::and)
+        let mut result = Ok(());
+        for (sink, has_them) in self.0.iter_mut().filter(|(_, has_them)| !has_them) {
+            match sink.write(lines) {
+                Ok(()) => *has_them = true,
+                Err(error) => result = Err(error),
+            }
+        }
+        if result.is_ok() {
+            self.0.iter_mut().for_each(|(_, has_them)| *has_them = false);
+        }
+        result
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.iter_mut().map(|sink| sink.sync()).fold(Ok(()), io::Result::and)
+        self.0.iter_mut().map(|(sink, _)| sink.sync()).fold(Ok(()), io::Result::and)
     }
 }
 

@@ -2,8 +2,7 @@
 //! §5.3).
 
 use std::{
-    ffi::OsString, io::IsTerminal as _, net::SocketAddr, path::PathBuf,
-    sync::OnceLock, time::Duration,
+    ffi::OsString, io::IsTerminal as _, net::SocketAddr, path::PathBuf, sync::OnceLock, time::Duration,
 };
 
 use super::{failure::Failure, input};

@@ -332,7 +332,8 @@ fn audit_log(stdout: bool, file: Option<&Path>) -> Result<AuditLog, Failure> {
     if sinks.is_empty() {
         return Ok(AuditLog::none());
     }
-    AuditLog::new(sinks).map_err(|error| Failure::new(format!("failed to start the audit log: {error}"), ""))
+    AuditLog::new(audit::All::new(sinks))
+        .map_err(|error| Failure::new(format!("failed to start the audit log: {error}"), ""))
 }
 
 /// What `kes init` wrote for us; nothing when the operator made the directory.

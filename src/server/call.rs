@@ -12,13 +12,13 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     access::{Access, Forwarded},
     admission::Guest,
     body::Body,
+    changes::Changes,
     memory::{Allowance, Memory, Share},
     reply::Reply,
     route::{Argument, Route},
@@ -52,9 +52,8 @@ pub(super) struct Shared {
     pub(super) draining: CancellationToken,
     /// For large bodies.
     pub(super) memory: Memory,
-    /// Places for changes on their way. They run on when their client goes away, so a client's own limits do not bound
-    /// them.
-    pub(super) changes: Arc<Semaphore>,
+    /// Places for changes on their way.
+    pub(super) changes: Changes,
     pub(super) ids: RequestIds,
 }
 
@@ -170,17 +169,23 @@ impl Peer {
 }
 
 impl Call<'_> {
-    /// The body, after the argument was checked; empty for a route that takes none, whatever a client sent.
+    /// The body, after the argument was checked; empty for a route that takes none, whatever a client sent. Memory for a
+    /// large answer is waited for here as well.
     pub(super) async fn body(&self, body: &mut Body) -> Result<Received, ApiError> {
         match self.route.argument {
             Argument::None => {}
             Argument::Name => crate::api::name::check_name(self.argument)?,
             Argument::Pattern => check_pattern(self.argument)?,
         }
-        if self.route.max_body == 0 {
+        if self.route.max_body == 0 && self.route.answer == 0 {
             return Ok(Received { bytes: Bytes::new(), share: None, waited: false });
         }
-        let mut read = std::pin::pin!(body.read(self.route.max_body, &self.peer.allowance));
+        let mut read = std::pin::pin!(async {
+            match self.route.answer {
+                0 => body.read(self.route.max_body, &self.peer.allowance).await,
+                answer => Ok((Bytes::new(), self.peer.allowance.take(answer).await)),
+            }
+        });
         let (waited, read) = match futures::poll!(&mut read) {
             Poll::Ready(read) => (false, read),
             Poll::Pending => (true, read.await),

@@ -48,8 +48,9 @@ pub(super) async fn respond(
         return finish(response, version, &mut body).await;
     }
     // Who waits here and goes away has changed nothing.
-    let Ok(place) = Arc::clone(&shared.changes).acquire_owned().await else {
-        return refusal(&ApiError::TIMEOUT);
+    let places = shared.changes.of(found.route);
+    let Ok(Ok(place)) = tokio::time::timeout(found.route.limit(), places.acquire_owned()).await else {
+        return finish(refusal(&ApiError::TIMEOUT), version, &mut body).await;
     };
     if !shared.audit.takes_changes() {
         let (id, action) = (received.id, found.route.handler.action());
@@ -147,7 +148,8 @@ async fn run(
     }
     tracing::debug!(id = %received.id, action = route.handler.action(), code, micros = took.as_micros() as u64, "answered");
     let result = result.map_err(|error| if code >= 500 { failed(shared, &outcome, error) } else { error });
-    let mut response = result.map_or_else(|error| refusal(&error), |reply| reply.into_http(share));
+    let mut response =
+        result.map_or_else(|error| refusal(&error), |reply| reply.into_http(share, &peer.allowance));
     if wrong_method {
         response.headers_mut().insert("accept", HeaderValue::from_static(route.methods[0]));
     }

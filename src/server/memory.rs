@@ -1,7 +1,8 @@
 //! Memory for large bodies: how much requests and their answers may hold at once, altogether and on one connection.
 //!
-//! Small bodies, which are nearly all, cost nothing here. A larger one takes its share before more of it is read, and
-//! waits for it within the request's time limit; the share is given back when the answer has left. A connection that
+//! Small bodies, which are nearly all, cost nothing here. A larger one takes its share before more of it is read, a
+//! listing before its page is made, and waits for it within the request's time limit; the share is given back when the
+//! answer has left. A connection that
 //! does not take its answers holds others' memory and is ended.
 
 use std::{
@@ -32,6 +33,7 @@ const UNIT: usize = 1 << 10;
 pub(super) struct Memory(Arc<Semaphore>);
 
 /// What one connection may take of it.
+#[derive(Clone)]
 pub(super) struct Allowance {
     altogether: Arc<Semaphore>,
     own: Arc<Semaphore>,
@@ -49,7 +51,7 @@ struct Held {
 pub(super) struct Share {
     number: u64,
     held: Arc<Mutex<Held>>,
-    _permits: [OwnedSemaphorePermit; 2],
+    permits: [OwnedSemaphorePermit; 2],
 }
 
 impl Memory {
@@ -79,7 +81,7 @@ impl Allowance {
         held.next += 1;
         held.since.insert(number, Instant::now());
         drop(held);
-        Some(Share { number, held: Arc::clone(&self.held), _permits: [own, altogether] })
+        Some(Share { number, held: Arc::clone(&self.held), permits: [own, altogether] })
     }
 
     /// Whether a share is held for longer than any well-behaved client would.
@@ -89,6 +91,23 @@ impl Allowance {
 }
 
 impl Share {
+    /// How much it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.permits[0].num_permits() * UNIT
+    }
+
+    /// As much of it as `bytes` need; nothing for a small answer.
+    pub(super) fn for_answer(mut self, bytes: usize) -> Option<Self> {
+        if bytes <= FREE {
+            return None;
+        }
+        let units = bytes.div_ceil(UNIT);
+        for permit in &mut self.permits {
+            drop(permit.split(permit.num_permits().saturating_sub(units)));
+        }
+        Some(self)
+    }
+
     /// `bytes`, which hold this share for as long as anybody holds them.
     pub(super) fn attach(share: Option<Self>, bytes: Vec<u8>) -> Bytes {
         struct Shared(Vec<u8>, #[expect(dead_code, reason = "held, not read")] Share);
@@ -138,6 +157,19 @@ mod tests {
         assert!(poll!(&mut waiting).is_pending(), "the limit of all");
         all.pop();
         assert!(poll!(&mut waiting).is_ready());
+    }
+
+    #[tokio::test]
+    async fn an_answer_keeps_of_its_share_what_it_needs() {
+        let memory = Memory::new();
+        let one = memory.allowance();
+        let free = || memory.0.available_permits();
+        let all = free();
+        let large = one.take(1 << 20).await.unwrap().for_answer(100_000).unwrap();
+        assert_eq!((all - free(), large.bytes()), (98, 98 << 10));
+        assert!(one.take(1 << 20).await.unwrap().for_answer(FREE).is_none());
+        drop(large);
+        assert_eq!(free(), all);
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ mod access;
 mod admission;
 mod body;
 mod call;
+mod changes;
 mod connection;
 mod error;
 mod files;
@@ -41,7 +42,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::admission::{Crowd, Door, Limits};
@@ -60,10 +61,12 @@ const CONNECTIONS: usize = 10_000;
 const STRANGERS: usize = 1_000;
 /// The part of them that one identity may have.
 const ONE_IDENTITY: usize = 4;
-/// Changes on their way at once, all clients together: twice as many as may wait for the log.
-const CHANGES: usize = 8_192;
+/// Changes on their way at once, all clients together: as many with a body as may wait for the log, and without one.
+const CHANGES: u32 = 4_096;
 /// How long requests in flight may take after the server was asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// And how long changes may take to be noted after that.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What a server needs to run.
 pub struct Options {
@@ -190,7 +193,7 @@ impl Server {
             errors,
             draining: CancellationToken::new(),
             memory: memory::Memory::new(),
-            changes: Arc::new(Semaphore::new(CHANGES)),
+            changes: changes::Changes::new(CHANGES),
             ids: call::RequestIds::new(&System),
         });
         let (tls, reload) = (Arc::new(ArcSwap::from_pointee(config)), Reload::never());
@@ -249,8 +252,14 @@ impl Server {
         );
         draining.cancel();
         connections.close();
-        let drained = tokio::time::timeout(DRAIN, connections.wait()).await.is_ok();
+        let idle = async {
+            connections.wait().await;
+            shared.changes.over().await;
+        };
+        let drained = tokio::time::timeout(DRAIN, idle).await.is_ok();
         shared.service.close().await;
+        // of clients that went away: what was made is to be noted, and what was not fails now, or still waits for a body
+        let _ = tokio::time::timeout(GOODBYE, shared.changes.over()).await;
         let audit = shared.audit.clone();
         let audited =
             tokio::task::spawn_blocking(move || audit.close(Duration::from_secs(5))).await.unwrap_or(false);

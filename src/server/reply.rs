@@ -7,13 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt as _, stream};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::memory::Share;
+use super::memory::{Allowance, Share};
 use crate::api::ApiError;
 
 /// The type of listings, on which clients choose their parser.
@@ -27,11 +27,16 @@ pub(super) enum Reply {
     Json(Vec<u8>),
     /// One JSON value per line; perhaps none.
     Lines(Vec<u8>),
-    /// The same, made as fast as the client reads, perhaps without end.
+    /// The same in pages, each of which is made, and takes its share of memory, when the client has read those before.
+    Pages(Vec<u8>, Pages),
+    /// Lines as they come, perhaps without end.
     Stream(Parts),
     /// Metrics in the Prometheus text format.
     Metrics(String),
 }
+
+/// The pages after the first.
+pub(super) type Pages = Box<dyn Iterator<Item = Vec<u8>> + Send>;
 
 /// An answer in parts.
 pub(super) type Parts = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
@@ -103,24 +108,14 @@ impl Reply {
 
     /// Each of `values` as a line of JSON.
     pub(super) fn lines<T: Serialize>(values: impl IntoIterator<Item = T>) -> Result<Self, ApiError> {
-        let mut out = Vec::new();
-        values.into_iter().try_for_each(|value| append(&value, &mut out))?;
-        Ok(Self::Lines(out))
-    }
-
-    /// The line that ends a listing which failed halfway.
-    pub(super) fn last_line(error: &ApiError) -> Self {
-        let mut out = Vec::new();
-        // a map of two strings cannot fail
-        let _ = append(&std::collections::BTreeMap::from([("error", error.message())]), &mut out);
-        Self::Lines(out)
+        page(values).map(Self::Lines)
     }
 
     /// The bytes of an answer that is known.
     pub(super) fn into_bytes(self) -> Bytes {
         match self {
             Self::Empty | Self::Stream(_) => Bytes::new(),
-            Self::Json(body) | Self::Lines(body) => body.into(),
+            Self::Json(body) | Self::Lines(body) | Self::Pages(body, _) => body.into(),
             Self::Metrics(text) => text.into(),
         }
     }
@@ -148,16 +143,22 @@ impl Reply {
         Self::Json(out)
     }
 
-    /// The response. Its body holds `share` until it has left.
-    pub(super) fn into_http(self, share: Option<Share>) -> Response<Outgoing> {
+    /// The response. Its body holds `share` until it has left; each page after the first takes one like it.
+    pub(super) fn into_http(self, share: Option<Share>, allowance: &Allowance) -> Response<Outgoing> {
         let (kind, body) = match self {
-            Self::Empty => {
-                let mut response = Response::new(Outgoing::Whole(Full::default()));
-                response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-                return response;
-            }
+            Self::Empty => return empty(),
             Self::Json(body) => ("application/json", body),
             Self::Lines(body) => (LINES, body),
+            Self::Pages(first, rest) => {
+                let size = share.as_ref().map_or(0, Share::bytes);
+                let first = stream::once(std::future::ready(attach(share, first)));
+                let rest =
+                    stream::unfold((rest, allowance.clone()), move |(mut rest, allowance)| async move {
+                        let share = allowance.take(size).await;
+                        rest.next().map(|page| (attach(share, page), (rest, allowance)))
+                    });
+                return Self::Stream(Box::pin(first.chain(rest))).into_http(None, allowance);
+            }
             Self::Stream(parts) => {
                 let mut response = Response::new(Outgoing::Parts { parts, held: None });
                 response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(LINES));
@@ -165,10 +166,21 @@ impl Reply {
             }
             Self::Metrics(text) => ("text/plain; version=0.0.4; charset=utf-8", text.into_bytes()),
         };
-        let mut response = Response::new(Outgoing::Whole(Full::new(Share::attach(share, body))));
+        let mut response = Response::new(Outgoing::Whole(Full::new(attach(share, body))));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
+}
+
+/// `body`, which holds as much of `share` as it needs.
+fn attach(share: Option<Share>, body: Vec<u8>) -> Bytes {
+    Share::attach(share.and_then(|share| share.for_answer(body.len())), body)
+}
+
+fn empty() -> Response<Outgoing> {
+    let mut response = Response::new(Outgoing::Whole(Full::default()));
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    response
 }
 
 /// The response for `error`: its status and `{"message":"…"}`.
@@ -188,13 +200,26 @@ pub(super) fn refusal(error: &ApiError) -> Response<Outgoing> {
 
 /// The response that leads to `location`.
 pub(super) fn redirect(location: &str) -> Response<Outgoing> {
-    let mut response = Reply::Empty.into_http(None);
+    let mut response = empty();
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
     // escaped, so always a header's text
     if let Ok(location) = HeaderValue::from_str(location) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
+}
+
+/// Each of `values` as a line of JSON.
+pub(super) fn page<T: Serialize>(values: impl IntoIterator<Item = T>) -> Result<Vec<u8>, ApiError> {
+    let mut out = Vec::new();
+    values.into_iter().try_for_each(|value| append(&value, &mut out))?;
+    Ok(out)
+}
+
+/// The page that ends a listing which failed halfway.
+pub(super) fn last_page(error: &ApiError) -> Vec<u8> {
+    // a map of two strings cannot fail
+    page([std::collections::BTreeMap::from([("error", error.message())])]).unwrap_or_default()
 }
 
 fn append(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), ApiError> {
@@ -251,6 +276,10 @@ mod tests {
     use super::*;
     use crate::api::{Fault, message};
 
+    fn allowance() -> Allowance {
+        super::super::memory::Memory::new().allowance()
+    }
+
     fn body(reply: Reply) -> String {
         String::from_utf8(reply.into_bytes().to_vec()).unwrap()
     }
@@ -290,16 +319,18 @@ mod tests {
         use http_body_util::BodyExt as _;
         let guard = std::sync::Arc::new(());
         let held = || std::sync::Arc::strong_count(&guard) > 1;
-        let _whole = Reply::Empty.into_http(None).into_body().holding(std::sync::Arc::clone(&guard));
+        let _whole =
+            Reply::Empty.into_http(None, &allowance()).into_body().holding(std::sync::Arc::clone(&guard));
         assert!(!held());
         let parts = Reply::Stream(Box::pin(futures::stream::iter([Bytes::from("a\n"), Bytes::from("b\n")])));
-        let mut body = parts.into_http(None).into_body().holding(std::sync::Arc::clone(&guard));
+        let mut body = parts.into_http(None, &allowance()).into_body().holding(std::sync::Arc::clone(&guard));
         for part in ["a\n", "b\n"] {
             assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), part);
             assert!(held());
         }
         assert!(body.frame().await.is_none() && !held());
-        let abandoned = Reply::Stream(Box::pin(futures::stream::pending())).into_http(None).into_body();
+        let abandoned =
+            Reply::Stream(Box::pin(futures::stream::pending())).into_http(None, &allowance()).into_body();
         let abandoned = abandoned.holding(std::sync::Arc::clone(&guard));
         assert!(held());
         drop(abandoned);

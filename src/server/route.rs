@@ -27,6 +27,9 @@ pub(super) struct Route {
     pub(super) argument: Argument,
     /// Largest body in bytes; what is sent to a route that takes none is ignored, as KES does.
     pub(super) max_body: usize,
+    /// Bytes that an answer may take which is larger than what it answers; zero for small ones. So much is taken of the
+    /// memory for large bodies before the answer is made, and for each part of one that is made in parts.
+    pub(super) answer: usize,
     /// Time limit for the whole request; zero for an answer without end.
     pub(super) timeout: Duration,
     pub(super) audit: Audited,
@@ -157,10 +160,12 @@ const POST: &[&str] = &["POST", "PUT"];
 /// What v0.22.3 does not have, clients ask for with PUT.
 const PUT: &[&str] = &["PUT", "POST"];
 const MIB: usize = 1 << 20;
+/// A page of a listing: 256 entries of at most 400 bytes.
+const PAGE: usize = 100 << 10;
 const USUAL: Duration = Duration::from_secs(15);
 
 const fn get(path: &'static str, argument: Argument, audit: Audited, handler: &'static dyn Handler) -> Route {
-    Route { methods: GET, path, argument, max_body: 0, timeout: USUAL, audit, handler }
+    Route { methods: GET, path, argument, max_body: 0, answer: 0, timeout: USUAL, audit, handler }
 }
 
 const fn delete(path: &'static str, handler: &'static dyn Handler) -> Route {
@@ -169,6 +174,7 @@ const fn delete(path: &'static str, handler: &'static dyn Handler) -> Route {
         path,
         argument: Argument::Name,
         max_body: 0,
+        answer: 0,
         timeout: USUAL,
         audit: Audited::BeforeAnswer,
         handler,
@@ -176,7 +182,16 @@ const fn delete(path: &'static str, handler: &'static dyn Handler) -> Route {
 }
 
 const fn post(path: &'static str, max_body: usize, audit: Audited, handler: &'static dyn Handler) -> Route {
-    Route { methods: POST, path, argument: Argument::Name, max_body, timeout: USUAL, audit, handler }
+    Route {
+        methods: POST,
+        path,
+        argument: Argument::Name,
+        max_body,
+        answer: 0,
+        timeout: USUAL,
+        audit,
+        handler,
+    }
 }
 
 use Argument::{Name, None as Nothing, Pattern};
@@ -187,8 +202,8 @@ pub(super) static ROUTES: &[Route] = &[
     get("/version", Nothing, Soon, &Now(system::version)),
     get("/v1/ready", Nothing, Never, &Now(system::ready)),
     get("/v1/status", Nothing, Never, &Now(system::status)),
-    get("/v1/metrics", Nothing, Never, &Now(system::metrics)),
-    get("/v1/api", Nothing, Never, &Now(system::api)),
+    Route { answer: PAGE, ..get("/v1/metrics", Nothing, Never, &Now(system::metrics)) },
+    Route { answer: PAGE, ..get("/v1/api", Nothing, Never, &Now(system::api)) },
     post("/v1/key/create/", 0, BeforeAnswer, later!(key::create)),
     post("/v1/key/import/", MIB, BeforeAnswer, later!(key::import)),
     get("/v1/key/describe/", Name, Soon, &Now(key::describe)),
@@ -198,28 +213,28 @@ pub(super) static ROUTES: &[Route] = &[
     post("/v1/key/decrypt/", MIB, Soon, &Now(key::decrypt)),
     post("/v1/key/bulk/decrypt/", MIB, Soon, &Now(key::bulk_decrypt)),
     Route { methods: PUT, ..post("/v1/key/hmac/", MIB, Soon, &Now(key::hmac)) },
-    get("/v1/key/list/", Pattern, Soon, &Now(key::list)),
+    Route { answer: PAGE, ..get("/v1/key/list/", Pattern, Soon, &Now(key::list)) },
     post("/v1/secret/create/", MIB, BeforeAnswer, later!(secret::create)),
     get("/v1/secret/describe/", Name, Soon, &Now(secret::describe)),
-    get("/v1/secret/read/", Name, Soon, &Now(secret::read)),
+    Route { answer: MIB, ..get("/v1/secret/read/", Name, Soon, &Now(secret::read)) },
     delete("/v1/secret/delete/", later!(secret::delete)),
-    get("/v1/secret/list/", Pattern, Soon, &Now(secret::list)),
+    Route { answer: PAGE, ..get("/v1/secret/list/", Pattern, Soon, &Now(secret::list)) },
     get("/v1/policy/describe/", Name, Soon, &Now(policy::describe)),
     post("/v1/policy/assign/", 1024, BeforeAnswer, later!(policy::assign)),
-    get("/v1/policy/read/", Name, Soon, &Now(policy::read)),
+    Route { answer: MIB, ..get("/v1/policy/read/", Name, Soon, &Now(policy::read)) },
     post("/v1/policy/write/", MIB, BeforeAnswer, later!(policy::write)),
-    get("/v1/policy/list/", Pattern, Soon, &Now(policy::list)),
+    Route { answer: MIB, ..get("/v1/policy/list/", Pattern, Soon, &Now(policy::list)) },
     delete("/v1/policy/delete/", later!(policy::delete)),
     get("/v1/identity/describe/", Name, Soon, &Now(identity::describe)),
     get("/v1/identity/self/describe", Nothing, Soon, &Now(identity::describe_self)),
-    get("/v1/identity/list/", Pattern, Soon, &Now(identity::list)),
+    Route { answer: MIB, ..get("/v1/identity/list/", Pattern, Soon, &Now(identity::list)) },
     delete("/v1/identity/delete/", later!(identity::delete)),
     Route { timeout: Duration::ZERO, ..get("/v1/log/error", Nothing, Never, &Now(log::error)) },
     Route { timeout: Duration::ZERO, ..get("/v1/log/audit", Nothing, Never, &Now(log::audit)) },
     post("/v1/enclave/create/", MIB, BeforeAnswer, later!(enclave::create)),
     get("/v1/enclave/describe/", Name, Soon, &Now(enclave::describe)),
     delete("/v1/enclave/delete/", later!(enclave::delete)),
-    get("/v1/enclave/list/", Pattern, Soon, &Now(enclave::list)),
+    Route { answer: MIB, ..get("/v1/enclave/list/", Pattern, Soon, &Now(enclave::list)) },
     post("/v1/enclave/rotate/", 0, BeforeAnswer, later!(enclave::rotate)),
     Route { argument: Nothing, ..post("/v1/sys/rotate", 0, BeforeAnswer, later!(system::rotate)) },
     get("/v1/sys/rotation", Nothing, Never, &Now(system::rotation)),

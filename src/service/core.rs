@@ -191,16 +191,19 @@ impl Core {
         let cluster = records.get(&key)?.ok_or_else(no_cluster)?;
         let cluster: ClusterBody = Sealer { cluster: cluster_id }.open_body(&root, &key, &cluster)?;
         // only now is it certain that this is the root key
+        let is_changed = !rewrapped.is_empty();
         for change in rewrapped {
             match consensus.propose(change).await? {
-                Outcome::Done => tracing::info!(
-                    place = setup.seal.describe(),
-                    "the root key is wrapped under the new unseal key; the previous one is not needed any more"
-                ),
-                outcome => {
-                    tracing::error!(?outcome, "the root key could not be wrapped under the new unseal key")
-                }
+                Outcome::Done => {}
+                // the start fails: whoever saw it succeed would give the previous unseal key up
+                outcome => return Err(Error::NotRewrapped(format!("{outcome:?}"))),
             }
+        }
+        if is_changed {
+            tracing::info!(
+                place = setup.seal.describe(),
+                "every root key is wrapped under the new unseal key; the previous one is not needed any more"
+            );
         }
         let root = Arc::new(ArcSwap::from_pointee(root));
         let view = View::load(cluster_id, Arc::clone(&root), records.clone())?;

@@ -47,6 +47,11 @@ pub enum Error {
     /// What the change depends on cannot be read from the volume: it was not made.
     #[error("the change was not made: what it depends on cannot be read")]
     Unreadable,
+    /// The unseal key is being changed, and a root key could not be wrapped under the new one.
+    #[error(
+        "a root key could not be wrapped under the new unseal key ({0}): keep the previous one and start again"
+    )]
+    NotRewrapped(String),
     /// The directory has no root key or cluster record.
     #[error("'{0}' holds no cluster: its first records are missing")]
     NoCluster(String),
@@ -103,7 +108,12 @@ impl Error {
                 Fault::Internal,
                 "record is damaged: the change was not made, see the server's log",
             ),
-            Self::Directory(_) | Self::Seal(_) | Self::Store(_) | Self::Consensus(_) | Self::NoCluster(_) => {
+            Self::Directory(_)
+            | Self::Seal(_)
+            | Self::Store(_)
+            | Self::Consensus(_)
+            | Self::NotRewrapped(_)
+            | Self::NoCluster(_) => {
                 ApiError::new(Fault::Internal, "internal error: see the server's log").because(self)
             }
         }

@@ -175,6 +175,15 @@ impl Service {
         proof: &Authorized<'_, action::Bootstrap>,
         cluster_id: &str,
     ) -> Result<(), Error> {
+        let (service, cluster_id) = (self.clone(), cluster_id.to_owned());
+        let system_admin = proof.identity().clone();
+        // in a task of its own: a time limit or a client that goes away must not leave half of it
+        let task = tokio::spawn(async move { service.bootstrap_to_the_end(system_admin, &cluster_id).await });
+        task.await
+            .unwrap_or_else(|_| Err(ApiError::new(crate::api::Fault::Internal, "internal error").into()))
+    }
+
+    async fn bootstrap_to_the_end(&self, system_admin: Identity, cluster_id: &str) -> Result<(), Error> {
         let _one_at_a_time = self.inner.bootstrapping.lock().await;
         if let Some(core) = self.inner.core.load().as_ref() {
             return if core.cluster_id() == cluster_id { Ok(()) } else { Err(Error::OtherCluster) };
@@ -185,11 +194,16 @@ impl Service {
         let setup = &self.inner.setup;
         let plan = bootstrap::Plan {
             cluster_id: Some(cluster_id.into()),
-            system_admin: proof.identity().clone(),
+            system_admin,
             settings: serde_json::Value::Null,
             enclaves: Vec::new(),
         };
-        bootstrap::create(setup, plan).await?;
+        // one that was made before and could not be opened then
+        let is_made = Directory::is_initialised(&setup.dir)
+            && Directory::read_manifest(&setup.dir)?.cluster_id == cluster_id;
+        if !is_made {
+            bootstrap::create(setup, plan).await?;
+        }
         self.inner.core.store(Some(Core::open(setup).await?));
         Ok(())
     }

@@ -214,6 +214,43 @@ async fn an_empty_directory_waits_for_its_bootstrap_and_is_bootstrapped_once() {
     assert_eq!(service.state(), State::Ready);
 }
 
+/// An open that fails after the directory was made, e.g. since memory runs out, must not need a person.
+#[tokio::test]
+async fn a_bootstrap_that_was_broken_off_is_completed_by_asking_again() {
+    let world = World::new();
+    let setup = || Setup { await_bootstrap: Some(name(SYSTEM)), ..world.setup("unseal") };
+    let service = Service::open(setup()).await.unwrap();
+    let proof = may!(service, SYSTEM, "default", action::Bootstrap, "/v1/sys/bootstrap").unwrap();
+    let plan = bootstrap::Plan {
+        cluster_id: Some("c9".into()),
+        system_admin: name(SYSTEM),
+        settings: serde_json::Value::Null,
+        enclaves: Vec::new(),
+    };
+    bootstrap::create(&setup(), plan).await.unwrap();
+    assert!(service.bootstrap(&proof, "c8").await.is_err(), "it is another's");
+    service.bootstrap(&proof, "c9").await.unwrap();
+    assert_eq!(service.state(), State::Ready);
+    service.close().await;
+}
+
+/// Its caller's time limit may end before it does.
+#[tokio::test]
+async fn a_bootstrap_goes_on_when_nobody_waits_for_it() {
+    let world = World::new();
+    let setup = Setup { await_bootstrap: Some(name(SYSTEM)), ..world.setup("unseal") };
+    let service = Service::open(setup).await.unwrap();
+    let proof = may!(service, SYSTEM, "default", action::Bootstrap, "/v1/sys/bootstrap").unwrap();
+    {
+        let mut asked = Box::pin(service.bootstrap(&proof, "c9"));
+        assert!(futures::poll!(&mut asked).is_pending());
+    }
+    while service.state() != State::Ready {
+        tokio::task::yield_now().await;
+    }
+    service.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_key_of_a_deleted_enclave_gets_into_a_later_one_of_its_name() {
     let world = World::new();

@@ -231,3 +231,34 @@ async fn garbage_instead_of_a_protocol_ends_the_connection() {
     }
     server.answers().await;
 }
+
+/// Nor may whoever lists make the server hold a page for each of 500 requests per connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn listings_that_are_never_read_cost_bounded_memory() {
+    let server = Server::start().await;
+    let client = server.client(&server.admin);
+    for n in 0..256 {
+        client.create_key(&format!("{n:0>80}").parse().unwrap()).await.unwrap();
+    }
+    let (before, _) = server.memory();
+    let witness = Witness::start(&server).await;
+    let config = server.tls(&server.admin, "h2");
+    let mut held = Vec::new();
+    for _ in 0..times(8) {
+        let mut stream = server.connect(&config).await.unwrap();
+        // the client takes no byte of any answer: SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2) is 0
+        let mut bytes = frames::hello(&[(4, 0)]);
+        for n in 0..490 {
+            bytes.extend(frames::request(2 * n + 1, "GET", "/v1/key/list/"));
+        }
+        stream.write_all(&bytes).await.unwrap();
+        held.push(stream);
+    }
+    // as long as a request may take, and a little
+    tokio::time::sleep(Duration::from_secs(17)).await;
+    let (_, most) = server.memory();
+    println!("unread listings: memory from {before} to at most {most} MiB");
+    assert!(most < before + 128, "from {before} to {most} MiB");
+    witness.kept_its_latency("unread listings").await;
+    drop(held);
+}

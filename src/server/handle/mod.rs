@@ -8,9 +8,7 @@ pub(super) mod policy;
 pub(super) mod secret;
 pub(super) mod system;
 
-use futures::stream;
-
-use super::reply::Reply;
+use super::reply::{self, Reply};
 use crate::{
     api::ApiError,
     service::{self, Pages},
@@ -38,17 +36,16 @@ fn lines<T: serde::Serialize>(result: Result<Vec<T>, service::Error>) -> Handled
 fn pages<T: serde::Serialize + 'static>(listing: Result<Pages<T>, service::Error>) -> Handled {
     let mut listing = listing.map_err(|error| error.to_api())?;
     let first = listing.next().transpose().map_err(|error| error.to_api())?.unwrap_or_default();
-    let first = Reply::lines(first)?;
+    let first = reply::page(first)?;
     if listing.is_over() {
-        return Ok(first);
+        return Ok(Reply::Lines(first));
     }
     let rest = listing.map(|page| {
-        let page = page.map_err(|error| error.to_api()).and_then(Reply::lines);
+        let page = page.map_err(|error| error.to_api()).and_then(reply::page);
         page.unwrap_or_else(|error| {
             tracing::error!(cause = error.cause(), %error, "a listing ends early");
-            Reply::last_line(&error)
+            reply::last_page(&error)
         })
-        .into_bytes()
     });
-    Ok(Reply::Stream(Box::pin(stream::iter(std::iter::once(first.into_bytes()).chain(rest)))))
+    Ok(Reply::Pages(first, Box::new(rest)))
 }

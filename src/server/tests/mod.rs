@@ -17,12 +17,13 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http_body_util::BodyExt as _;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     body::Body,
     call::{self, Peer, RequestIds, Shared},
+    changes::Changes,
     http::respond,
     memory::Memory,
     metrics,
@@ -130,7 +131,7 @@ impl Bare {
             errors: Arc::default(),
             draining: CancellationToken::new(),
             memory: Memory::new(),
-            changes: Arc::new(Semaphore::new(100)),
+            changes: Changes::new(100),
             ids: RequestIds::new(&System),
         };
         Self { shared: Arc::new(shared), lines, _directory: directory }
