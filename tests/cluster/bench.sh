@@ -3,7 +3,7 @@
 # nothing happens. On a cluster of its own, with the optimised build; the report is target/bench/cluster.md.
 #
 # The second part has CLUSTERS (100) KesClusters with TENANTS (10) MinIO tenants each. A quota keeps their pods from
-# starting, so passes come every ten seconds and not every five minutes, and none of them asks a key server.
+# starting, so each waits for its pod: passes come every one to two minutes and not every five, and none of them asks a key server.
 # Environment: CLUSTERS, TENANTS, SECONDS_OF_REST (120), KES_BINARY and STANDIN_BINARY (default: cargo build --release),
 #              KEEP_CLUSTER=1 to measure on the cluster that is there and to leave it
 set -euo pipefail
@@ -64,7 +64,7 @@ until settled; do
   [ $((SECONDS - began)) -lt 900 ] || { echo "bench: the operator has not seen all KesClusters after 900 s" >&2; exit 1; }
   sleep 2
 done
-echo "all of them were seen after $((SECONDS - began)) s; now passes come every second for three minutes, and then every ten"
+echo "all of them were seen after $((SECONDS - began)) s; passes become rarer while pods are waited for"
 sleep "${SETTLE:-200}"
 sample "$work/before"; from=$(date +%s)
 sleep "$REST"
