@@ -249,16 +249,20 @@ async fn a_log_position_that_makes_no_sense_is_refused_with_a_sentence() {
     assert!(error.to_string().contains("log position"), "{error}");
 }
 
-/// Flips a byte in the middle of every table of records that has many: some may not count any more, and a small one has
-/// the log position in its middle.
+/// Flips a byte in the middle of every table of records that has many, and of the largest: some may not count any more, a
+/// small one has the log position in its middle, and on a busy machine there may be several instead of one.
 fn damage_records(dir: &Path) {
-    for table in fs::read_dir(dir.join(RECORDS_DIR).join("tables")).unwrap() {
-        let table = table.unwrap().path();
-        let mut bytes = fs::read(&table).unwrap();
-        if bytes.len() > 12 << 10 {
+    let mut tables: Vec<_> = fs::read_dir(dir.join(RECORDS_DIR).join("tables"))
+        .unwrap()
+        .map(|table| table.unwrap().path())
+        .map(|path| (fs::read(&path).unwrap(), path))
+        .collect();
+    let largest = tables.iter().map(|(bytes, _)| bytes.len()).max().unwrap();
+    for (bytes, path) in &mut tables {
+        if bytes.len() > 12 << 10 || bytes.len() == largest {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
-            fs::write(table, bytes).unwrap();
+            fs::write(path, bytes).unwrap();
         }
     }
 }
