@@ -281,10 +281,6 @@ async fn take_snapshots(raft: Raft<TypeConfig, StateMachine>, mut ripe: mpsc::Re
     }
 }
 
-/// Entries that stay in the log though the records reflect them durably, and how many more come before they go. Nobody
-/// needs them while there is one member. With 512 clients an entry has 50 KB.
-const KEPT: u64 = 100;
-
 fn config() -> Config {
     Config {
         cluster_name: "kes".into(),
@@ -294,8 +290,8 @@ fn config() -> Config {
         max_payload_entries: 64,
         // `take_snapshots` knows better when it is time
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: KEPT,
-        purge_batch_size: KEPT,
+        max_in_snapshot_log_to_keep: 500,
+        purge_batch_size: 500,
         ..Config::default()
     }
 }

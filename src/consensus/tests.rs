@@ -150,15 +150,18 @@ async fn the_log_is_purged_as_the_records_are_written_and_neither_grows_without_
     let mut sizes = Vec::new();
     for round in 0..6 {
         make(&member, names(round * 1000..(round + 1) * 1000)).await;
-        wait_for_purge(&member).await;
+        // the first thousand is less than what is always kept and what is purged at least
+        if round > 0 {
+            wait_for_purge(&member).await;
+        }
         sizes.push(size());
     }
-    // what is kept: 100 to 200 entries, what came since the last snapshot, and redb's own room
+    // what is kept: 500 entries, what came since the last snapshot, and redb's own room
     assert!(sizes[5] <= sizes[2] * 3 / 2, "{sizes:?}");
     member.close().await;
     let db = Database::open(dir.path().join(LOG_FILE)).unwrap();
     let left = db.begin_read().unwrap().open_table(LOG).unwrap().len().unwrap();
-    assert!(left < 1_000, "{left} entries are left of 6,000");
+    assert!(left < 2_000, "{left} entries are left of 6,000");
     drop(db);
     let member = open(dir.path()).await.unwrap();
     assert_eq!(present(&member).len(), 6000);
