@@ -19,6 +19,7 @@ mod health;
 mod http;
 mod memory;
 pub mod probe;
+mod prompt;
 mod reload;
 mod reply;
 mod route;

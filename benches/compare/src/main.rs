@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | `BENCH_SECONDS` | 2 | length of one load |
 //! | `BENCH_ROUNDS` | 3 | how often each is repeated |
-//! | `BENCH_ONLY` | | parts of ids of loads, separated by commas, e.g. `generate-h2,create,scale` |
+//! | `BENCH_ONLY` | | ids of loads (`plan.rs`) or parts of them, separated by commas, e.g. `generate-h2-64,cold,create,scale` |
 //! | `BENCH_PEERS` | | `none`: ours alone |
 //! | `BENCH_ALSO` | | further binaries of ours, e.g. `before=target/before/kes` |
 //! | `BENCH_FULL` | | `1`: ten million keys instead of one; a quarter of an hour and 4 GB of disk more |

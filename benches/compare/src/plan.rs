@@ -22,7 +22,7 @@ pub(crate) struct Settings {
     pub(crate) keys: usize,
     /// Keys that others are filled with.
     pub(crate) peer_keys: usize,
-    /// Parts of ids; empty for everything.
+    /// Ids, or parts of ids; empty for everything.
     only: Vec<String>,
 }
 
@@ -68,7 +68,12 @@ impl Settings {
     }
 
     pub(crate) fn wants(&self, id: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|part| id.contains(part.as_str()))
+        let is_whole = |part: &str| SCENARIOS.iter().any(|scenario| scenario.id == part);
+        self.only.is_empty()
+            || self
+                .only
+                .iter()
+                .any(|part| if is_whole(part) { id == part } else { id.contains(part.as_str()) })
     }
 }
 
