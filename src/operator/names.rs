@@ -20,6 +20,9 @@ pub(crate) const APPLIED_ANNOTATION: &str = "kes-operator.io/applied";
 /// Annotation of the pod template: digest of the server's configuration.
 pub(crate) const CONFIG_ANNOTATION: &str = "kes-operator.io/config";
 
+/// Annotation of the system admin's Secret: the cluster that was bootstrapped by it, which outlives the status.
+pub(crate) const BOOTSTRAPPED_ANNOTATION: &str = "kes-operator.io/cluster-id";
+
 const NAME_LABEL: &str = "app.kubernetes.io/name";
 pub(crate) const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 const COMPONENT_LABEL: &str = "app.kubernetes.io/component";

@@ -318,6 +318,27 @@ async fn a_deletion_waits_for_the_tenants_and_the_cluster_is_looked_after_meanwh
     assert!(deletable["message"].as_str().unwrap().contains("tenant-lite/myminio"), "{deletable}");
 }
 
+/// The pass that patched it may have ended before its status was written.
+#[tokio::test]
+async fn a_deletion_waits_also_for_a_tenant_that_only_its_own_spec_knows_to_be_wired() {
+    for known in [true, false] {
+        let world = deleting(json!({})).await;
+        let mut tenant = world.api.get(TENANT).unwrap();
+        tenant["spec"]["externalClientCertSecrets"] =
+            json!([{"name": "kes-client-vault", "type": "cert-manager.io/v1"}]);
+        world.api.put(TENANT, tenant);
+        let mut cluster = world.api.get(CLUSTER).unwrap();
+        match known {
+            true => drop(cluster["status"]["tenants"][0].as_object_mut().unwrap().remove("injected")),
+            false => cluster["status"]["tenants"] = json!([]),
+        }
+        world.api.put(CLUSTER, cluster);
+        world.pass().await;
+        let finalizers = world.api.get(CLUSTER).unwrap()["metadata"]["finalizers"].clone();
+        assert_eq!(finalizers, json!(["kes-operator.io/tenants"]), "{known}");
+    }
+}
+
 #[tokio::test]
 async fn an_acknowledged_deletion_or_one_without_dependents_hands_everything_over() {
     for acknowledged in [true, false] {

@@ -205,7 +205,8 @@ impl fmt::Display for Rule {
                 "pod {pod} has an empty volume, but cluster {cluster_id} was bootstrapped before: its keys are gone from \
                  there. It is not initialised anew, since new keys under the old names would make encrypted data \
                  unreadable for good. Bring the old volume back; or, if you mean to lose those keys, delete the \
-                 KesCluster and create it again"
+                 KesCluster, take the annotation kes-operator.io/cluster-id off its Secret '…-system-admin', and create \
+                 it again"
             ),
             Self::OtherCluster { pod, expected, found } => write!(
                 f,

@@ -227,6 +227,25 @@ pub(crate) async fn settle_owners(client: &Client, wanted: &Wanted, seen: &Seen)
     Ok(writes)
 }
 
+/// Notes on the system admin's Secret which cluster it bootstrapped. Written once.
+pub(crate) async fn note_cluster(
+    client: &Client,
+    wanted: &Wanted,
+    ring: &Keyring,
+    id: &str,
+) -> Result<(), Error> {
+    let Some(secret) = ring.get(&Purpose::SystemAdmin) else { return Ok(()) };
+    if secret.annotations().get(names::BOOTSTRAPPED_ANNOTATION).is_some_and(|noted| noted == id) {
+        return Ok(());
+    }
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &wanted.namespace);
+    let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
+    let patch = json!({"metadata": {"annotations": {names::BOOTSTRAPPED_ANNOTATION: id}}});
+    let failed = |source| Error::Write { object: describe(secret), source };
+    secrets.patch(&secret.name_any(), &params, &Patch::Merge(patch)).await.map_err(failed)?;
+    Ok(())
+}
+
 /// Whether Kubernetes collects a Secret together with the `KesCluster`.
 fn goes_along(wanted: &Wanted, secret: &Secret) -> bool {
     let certificate = Purpose::ServerCertificate;

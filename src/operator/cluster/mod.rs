@@ -79,14 +79,16 @@ pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result
         return Ok(Reached { next: None, result: PassResult::Settled });
     };
     let requests = Requests::of(&record.cluster().name_any(), record.cluster().annotations());
-    let dependents = match record.is_deleting() {
-        true => Some(tenant::dependents(context, record.cluster()).await.map_err(Error::Dependents)?),
-        false => None,
+    let parsed = validate::validate(record.cluster(), &context.defaults);
+    let dependents = if record.is_deleting() {
+        let asked = tenant::dependents(context, record.cluster(), parsed.as_ref().ok()).await;
+        Some(asked.map_err(Error::Dependents)?)
+    } else {
+        None
     };
     if dependents.as_ref().is_some_and(|dependents| dependents.is_empty() || requests.delete) {
         return release(context, record).await;
     }
-    let parsed = validate::validate(record.cluster(), &context.defaults);
     let seen = observe::observe(context, record.cluster(), parsed.as_ref().ok()).await?;
     let selected = seen.selected.as_deref().unwrap_or_default();
     let wanted = parsed.map(|wanted| select::settle(wanted, selected, &record.status().tenants, &requests));
@@ -418,18 +420,26 @@ async fn step(
         MemberStep::Complete(id) => (None, Some(id)),
         MemberStep::Converge => (None, None),
     };
+    if let Some(id) = complete.as_ref().or(tell.as_ref()).or(known(record)) {
+        // before the member hears of it: the status may be lost, and what relies on these Secrets is not
+        apply::note_cluster(&context.client, wanted, ring, id).await?;
+    }
     if let Some(cluster_id) = tell
         && let Err(problem) = bootstrap(&address, ring, cluster_id).await
     {
         return Ok(Err(Rule::ContentsRefused { step: "initialise the first member".into(), problem }));
     }
+    let targets = contents::targets(wanted, ring, &record.status().secrets);
     if let Some(id) = complete {
+        if record.status().bootstrap.is_none() {
+            // a volume of a former KesCluster: what it lacks is not known to be new, so it is not made
+            record.expect(contents::expected(&targets)).await?;
+        }
         record.bootstrap_completed(&id, context.now()).await?;
         let note = format!("the cluster is initialised as {id}");
         let news = News { kind: EventType::Normal, action: "Bootstrap", reason: "Bootstrapped".into(), note };
         context.tell(record.cluster(), news).await;
     }
-    let targets = contents::targets(wanted, ring, &record.status().secrets);
     match contents::converge(&address, ring, &targets, &record.status().contents).await {
         Ok(contents) => {
             if !contents.changes.is_empty() {
@@ -446,6 +456,10 @@ async fn step(
             Ok(Err(Rule::ContentsRefused { step, problem }))
         }
     }
+}
+
+fn known(record: &Record) -> Option<&String> {
+    record.status().bootstrap.as_ref().map(|bootstrap| &bootstrap.cluster_id)
 }
 
 /// The one call. Idempotent for the same id; another id is refused by the member.

@@ -4,13 +4,14 @@
 //!    or unreadable: whatever were written then could replace it.
 //! 2. Missing key material is made only if it was never recorded. A volume that exists counts as a record.
 //! 3. The bootstrap is recorded before it is asked for, asked for until the member confirms it, and never asked for
-//!    again once it is recorded as completed.
+//!    again once it is recorded as completed, or by the Secret of who bootstrapped it.
 //! 4. Contents are written only to a member that holds the recorded cluster.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, Pod, Secret};
+use kube::ResourceExt;
 
 use super::{
     certificate,
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     crd::{BootstrapPhase, KesClusterStatus},
-    operator::rule::Rule,
+    operator::{names, rule::Rule},
 };
 
 /// What happens in this pass.
@@ -198,14 +199,27 @@ fn seal_is_usable(wanted: &Wanted, seen: &Seen) -> Result<(), Rule> {
 fn member_step(wanted: &Wanted, status: &KesClusterStatus, seen: &Seen) -> MemberStep {
     let pod = pod_name(&wanted.name);
     let recorded = status.bootstrap.as_ref().map(|record| (record.phase, &record.cluster_id));
+    // the status may be lost, e.g. in a restore, and what was bootstrapped is not forgotten with it
+    let admin = seen.secrets.get(&Purpose::SystemAdmin.secret(&wanted.name));
+    let noted = admin.and_then(|admin| admin.annotations().get(names::BOOTSTRAPPED_ANNOTATION));
     let step = match (&seen.member, recorded) {
         (Member::Absent, _) => Err(Rule::WaitingForPod { detail: why_absent(seen), pod }),
         (Member::Silent(why), _) => Err(Rule::WaitingForServer { detail: why.clone(), pod }),
         (Member::Initialised { sealed: true, .. }, _) => Err(Rule::Sealed { pod }),
-        (Member::Empty, None) => Ok(MemberStep::Start),
+        (Member::Empty, None) => match noted {
+            None => Ok(MemberStep::Start),
+            Some(id) => Err(Rule::DataLost { pod, cluster_id: id.clone() }),
+        },
         (Member::Empty, Some((BootstrapPhase::Started, id))) => Ok(MemberStep::Tell(id.clone())),
         (Member::Empty, Some((BootstrapPhase::Completed, id))) => {
             Err(Rule::DataLost { pod, cluster_id: id.clone() })
+        }
+        (Member::Initialised { cluster_id, .. }, None) if noted.is_some_and(|id| id != cluster_id) => {
+            Err(Rule::OtherCluster {
+                pod,
+                expected: noted.cloned().unwrap_or_default(),
+                found: cluster_id.clone(),
+            })
         }
         // a volume that outlived a former KesCluster of this name: it knows our system admin, so it is ours
         (Member::Initialised { cluster_id, .. }, None) => Ok(MemberStep::Complete(cluster_id.clone())),

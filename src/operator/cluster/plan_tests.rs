@@ -92,6 +92,28 @@ fn bootstrap_happens_exactly_once() {
     }
 }
 
+/// A restore brings Secrets and Tenants back, but neither a status nor the keys' volume: new keys under the old names
+/// would look well.
+#[test]
+fn what_was_bootstrapped_is_known_also_when_the_status_is_lost() {
+    let (wanted, _, mut seen) = complete();
+    let initialised = |id: &str| Member::Initialised { cluster_id: id.into(), sealed: false };
+    let admin = seen.secrets.get_mut("vault-system-admin").unwrap();
+    admin.annotations_mut().insert(names::BOOTSTRAPPED_ANNOTATION.into(), "ours".into());
+    for (member, expected) in [
+        (Member::Empty, "DataLost"),
+        (initialised("ours"), "Complete(\"ours\")"),
+        (initialised("other"), "OtherCluster"),
+    ] {
+        seen.member = member.clone();
+        let step = match go(&wanted, &KesClusterStatus::default(), &seen).member {
+            MemberStep::Hold(rule) => rule.reason(),
+            step => format!("{step:?}"),
+        };
+        assert_eq!(step, expected, "{member:?}");
+    }
+}
+
 #[test]
 fn a_new_cluster_makes_everything_with_the_authority_first() {
     let (wanted, _, mut seen) = complete();

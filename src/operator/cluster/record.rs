@@ -13,7 +13,7 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
-    crd::{Bootstrap, BootstrapPhase, IssuedSecret, KesCluster, KesClusterStatus},
+    crd::{Bootstrap, BootstrapPhase, EnclaveContents, IssuedSecret, KesCluster, KesClusterStatus},
     operator::names,
 };
 
@@ -107,6 +107,11 @@ impl Record {
     pub(crate) async fn bootstrap_started(&mut self, id: &str) -> Result<(), Error> {
         let record = Bootstrap { cluster_id: id.into(), phase: BootstrapPhase::Started, completed_at: None };
         self.write(KesClusterStatus { bootstrap: Some(record), ..self.status().clone() }).await
+    }
+
+    /// Notes what must be there, so that what is not counts as lost.
+    pub(crate) async fn expect(&mut self, contents: Vec<EnclaveContents>) -> Result<(), Error> {
+        self.write(KesClusterStatus { contents, ..self.status().clone() }).await
     }
 
     pub(crate) async fn bootstrap_completed(&mut self, id: &str, now: Timestamp) -> Result<(), Error> {

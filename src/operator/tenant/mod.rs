@@ -13,6 +13,8 @@ mod take;
 mod version;
 mod watch;
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
@@ -31,7 +33,7 @@ use super::{
         wanted::{Standing, Tenant, Wanted},
     },
     condition, names,
-    requests::Requests,
+    requests::{Requests, TenantRef},
 };
 use crate::crd::{Injected, KesCluster, TenantPhase, TenantStatus};
 
@@ -92,18 +94,36 @@ pub(crate) async fn reconcile(
     futures::future::join_all(passes).await.into_iter().flatten().collect()
 }
 
-/// Tenants that were wired and still are, as `namespace/name`.
+/// Tenants that were wired and still are, as `namespace/name`. Also those whose Tenant alone says so: the pass that patched
+/// it may have ended before that was in the status.
 ///
 /// # Errors
 /// When the API server refuses or does not answer: then nobody knows, and nothing may be deleted.
-pub(crate) async fn dependents(context: &Context, cluster: &KesCluster) -> Result<Vec<String>, kube::Error> {
+pub(crate) async fn dependents(
+    context: &Context,
+    cluster: &KesCluster,
+    wanted: Option<&Wanted>,
+) -> Result<Vec<String>, kube::Error> {
     let secret = names::projected_secret(&cluster.name_any());
     let known = cluster.status.as_ref().map(|status| status.tenants.as_slice()).unwrap_or_default();
+    let mut asked: BTreeSet<TenantRef> =
+        known.iter().map(|status| (status.namespace.clone(), status.name.clone())).collect();
+    if let Some(wanted) = wanted {
+        asked.extend(wanted.tenants.iter().map(|tenant| (tenant.namespace.clone(), tenant.name.clone())));
+        if let Some(selection) = &wanted.selection {
+            asked.extend(observe::select(context, selection).await?);
+        }
+    }
     let mut dependents = Vec::new();
-    for status in known.iter().filter(|status| status.injected.is_some()) {
-        let tenant = observe::find(&context.client, &status.namespace, &status.name).await?;
-        if leave::depends(tenant.as_ref(), status, &secret) {
-            dependents.push(format!("{}/{}", status.namespace, status.name));
+    for (namespace, name) in asked {
+        let tenant = observe::find(&context.client, &namespace, &name).await?;
+        let status = known.iter().find(|known| known.namespace == namespace && known.name == name);
+        let depends = match status {
+            Some(status) if status.injected.is_some() => leave::depends(tenant.as_ref(), status, &secret),
+            _ => tenant.is_some_and(|tenant| patch::has(&tenant.data, &secret)),
+        };
+        if depends {
+            dependents.push(format!("{namespace}/{name}"));
         }
     }
     Ok(dependents)

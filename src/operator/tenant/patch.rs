@@ -195,6 +195,13 @@ pub(crate) fn snippet(tenant: &Value, fields: &Map<String, Value>) -> String {
 }
 
 /// Where our entry is already, it stays; else what the spec says.
+/// Whether a Tenant's pods are given the certificate in `secret`.
+pub(crate) fn has(tenant: &Value, secret: &str) -> bool {
+    let spec = &tenant["spec"];
+    let in_list = list(spec, "externalClientCertSecrets").iter().any(|entry| entry["name"] == secret);
+    in_list || list(spec, "additionalVolumes").iter().any(|volume| volume["secret"]["secretName"] == secret)
+}
+
 fn mount_kind(spec: &Value, wish: &Wish) -> MountKind {
     let in_list =
         list(spec, "externalClientCertSecrets").iter().any(|entry| entry["name"] == wish.secret.as_str());
