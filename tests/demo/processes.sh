@@ -31,7 +31,9 @@ launch() {
 }
 pid() { cat "$state/$1.pid" 2>/dev/null; }
 # ours, and not a later process under the same number
-runs() { local p; p=$(pid "$1") && [ "$(ps -o ppid= -p "$p" 2>/dev/null | tr -d ' ')" = $$ ] && [ "$(ps -o stat= -p "$p" | cut -c1)" != Z ]; }
+runs() { local p; p=$(pid "$1") && [ "$(ps -o ppid= -p "$p" 2>/dev/null | tr -d ' ')" = $$ ] && { [ "$(ps -o stat= -p "$p" | cut -c1)" != Z ] || has_threads "$p"; }; }
+# one that waits for a busy disk keeps files and locks after the first thread of its process has ended
+has_threads() { [ "$(find "/proc/$1/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)" -gt 1 ]; }
 gone() { if runs "$1"; then echo "$1 is still running"; return 1; fi; }
 # end NAME SIGNAL: asks, and after ten seconds insists; fails when it had to
 end() {
