@@ -32,7 +32,6 @@ use super::{
     body::Body,
     call::{Peer, Shared},
     http::respond,
-    prompt::Prompt,
     tls,
 };
 
@@ -109,8 +108,8 @@ pub(super) async fn serve(
             waiting: FuturesUnordered::new(),
         };
         watch(
-            Prompt::new(connection),
-            |mut prompt| prompt.future.connection.as_mut().graceful_shutdown(),
+            connection,
+            |mut batched| batched.connection.as_mut().graceful_shutdown(),
             &activity,
             None,
             &ends,
@@ -124,14 +123,7 @@ pub(super) async fn serve(
             .max_header_size(HEADER_BYTES)
             .max_buf_size(UNREAD as usize)
             .serve_connection(io, service);
-        watch(
-            Prompt::new(Box::pin(connection)),
-            |mut prompt| prompt.future.as_mut().graceful_shutdown(),
-            &activity,
-            Some(HEADER),
-            &ends,
-        )
-        .await
+        watch(connection, http1::Connection::graceful_shutdown, &activity, Some(HEADER), &ends).await
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "connection ended early");

@@ -19,7 +19,6 @@ mod health;
 mod http;
 mod memory;
 pub mod probe;
-mod prompt;
 mod reload;
 mod reply;
 mod route;
