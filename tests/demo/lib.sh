@@ -156,7 +156,7 @@ Y
 # outage_allowance: seconds beyond the goal, which is for free cores. Four servers start at once, each of which takes about
 # two seconds of a core: five seconds more where there are two. Where other work waits for the cores as well, everything
 # takes as many times longer as processes wait for a core: so many times the goal.
-# thirty seconds of it are MinIO's own: now and then a server that met a peer's former address leaves it alone for so long
+# thirty seconds of it are a pause that MinIO's new servers make on a quiet machine before they join each other; why is not found yet
 MINIO_PAUSE=30
 outage_allowance() { awk -v goal="$OUTAGE_GOAL" -v pause=$MINIO_PAUSE -v cores="$(nproc)" '{ wait = $1 / cores - 1; printf "%d\n", 5 + pause + goal * (wait > 0 ? wait : 0) }' /proc/loadavg; }
 outage_watched() { kubectl -n "$TENANT_NS" logs demo-outage -c measure 2>/dev/null | grep -q serving || { kubectl -n "$TENANT_NS" get pod demo-outage --no-headers; return 1; }; }
