@@ -409,6 +409,11 @@ mod tests {
         let path = "/".repeat(100_000);
         let event = event(&path);
         let (mut waiting, mut refused) = (Vec::new(), 0);
+        log.record(&event);
+        // the writer has it in hand, so that all others wait, however late it woke up
+        while !log.sink.as_ref().unwrap().lock().waiting.is_empty() {
+            std::thread::yield_now();
+        }
         for n in 0..400 {
             assert!(log.takes_changes() || n > 80, "{n}");
             let mut change = Box::pin(log.record_now(&event));
@@ -418,7 +423,7 @@ mod tests {
             }
         }
         assert!(!log.takes_changes());
-        assert!(refused > 100 && waiting.len() < 300, "{refused} refused, {} wait", waiting.len());
+        assert!(refused > 200 && waiting.len() < 200, "{refused} refused, {} wait", waiting.len());
         drop(gate);
         for change in waiting {
             change.await.unwrap();
