@@ -156,9 +156,7 @@ Y
 # outage_allowance: seconds beyond the goal, which is for free cores. Four servers start at once, each of which takes about
 # two seconds of a core: five seconds more where there are two. Where other work waits for the cores as well, everything
 # takes as many times longer as processes wait for a core: so many times the goal.
-# thirty seconds of it are a pause that MinIO's new servers make on a quiet machine before they join each other; why is not found yet
-MINIO_PAUSE=30
-outage_allowance() { awk -v goal="$OUTAGE_GOAL" -v pause=$MINIO_PAUSE -v cores="$(nproc)" '{ wait = $1 / cores - 1; printf "%d\n", 5 + pause + goal * (wait > 0 ? wait : 0) }' /proc/loadavg; }
+outage_allowance() { awk -v goal="$OUTAGE_GOAL" -v cores="$(nproc)" '{ wait = $1 / cores - 1; printf "%d\n", 5 + goal * (wait > 0 ? wait : 0) }' /proc/loadavg; }
 outage_watched() { kubectl -n "$TENANT_NS" logs demo-outage -c measure 2>/dev/null | grep -q serving || { kubectl -n "$TENANT_NS" get pod demo-outage --no-headers; return 1; }; }
 outage_report() { kubectl -n "$TENANT_NS" logs demo-outage -c measure | sed -n '/^{/p'; }
 outage_over() { [ -n "$(outage_report)" ] || { echo "it has not been over for three seconds yet, and its last answers may still come"; return 1; }; }

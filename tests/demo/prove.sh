@@ -106,7 +106,7 @@ await 130 "reads and writes to go on" outage_over
 outage=$(jq -r .total <<<"$(outage_report)")
 within=$((OUTAGE_GOAL + OUTAGE_ALLOWANCE))
 [ "$(jq --argjson within $within '.total <= $within' <<<"$(outage_report)")" = true ] \
-  || fail "while it was wired the tenant served nobody for $outage s" "$within s are allowed: $OUTAGE_GOAL s, and $OUTAGE_ALLOWANCE s more for a loaded machine and for a pause that MinIO makes now and then; every stretch: $(outage_report)" "on a machine that is loaded more than that set OUTAGE_ALLOWANCE"
+  || fail "while it was wired the tenant served nobody for $outage s" "$within s are allowed: $OUTAGE_GOAL s, and $OUTAGE_ALLOWANCE s more for a loaded machine; every stretch: $(outage_report)" "on a machine that is loaded more than that set OUTAGE_ALLOWANCE"
 ok "while it was wired no server answered a read and a write for $outage s in all ($OUTAGE_GOAL s are the goal)"
 
 key_answers() { in_pod timeout 20 mc --json admin kms key status t $KEY | jq -e --arg k $KEY '.status == "success" and .keyId == $k and (.encryptionError // "") == "" and (.decryptionError // "") == ""' >/dev/null; }
@@ -129,7 +129,8 @@ ok "bucket $SEALED is set to sse-kms with $KEY"
 
 await 60 "the unencrypted object to be put" in_pod mc --quiet cp "/tmp/$open_marker" t/$OPEN/object
 await 60 "the object to be put" in_pod mc --quiet cp "/tmp/$sealed_marker" t/$SEALED/object
-reads_back $SEALED/object "$digest" || fail "the object cannot be read back right after it was put"
+# for half a minute a server may still have the address of another's former pod (docs/design/operator.md)
+await 40 "the object to be read back" reads_back $SEALED/object "$digest"
 ok "an object is put there, and is read back the same"
 
 # the search must be able to find: first the object of the bucket without encryption
