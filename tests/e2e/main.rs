@@ -11,6 +11,7 @@ mod certificates;
 mod definitions;
 mod deletion;
 mod drift;
+mod encryption;
 mod forward;
 mod install;
 mod invalid_specs;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         definitions::cases(),
         deletion::cases(),
         drift::cases(),
+        encryption::cases(),
         invalid_specs::cases(),
         nodes::cases(),
         old_operators::cases(),
