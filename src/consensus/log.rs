@@ -45,6 +45,8 @@ const READ_LIMIT: usize = 1 << 20;
 /// Entries that stay in memory after they are on disk, and their bytes at most.
 const RECENT: usize = 64;
 const RECENT_BYTES: usize = 4 << 20;
+/// From so many bytes in the newest entries on, no older ones are kept: five hundred of that size are 4 MiB.
+const LARGE: usize = RECENT * (8 << 10);
 /// How often a failed read is tried again before it is believed, and the pause before that.
 const READ_ATTEMPTS: u32 = 3;
 const READ_RETRY: Duration = Duration::from_millis(50);
@@ -238,6 +240,14 @@ impl Log {
             last: memory.last.as_ref().map(index),
             ..Halves::default()
         }
+    }
+
+    /// Up to where it need not reach back once the records have it, where its entries are so large that the number of
+    /// them that is kept otherwise would fill the volume.
+    pub(super) fn dispensable(&self) -> Option<u64> {
+        let memory = self.shared.memory();
+        let first = memory.recent.entries.first_key_value().map(|(index, _)| *index);
+        first.filter(|_| memory.recent.bytes >= LARGE).and_then(|first| first.checked_sub(1))
     }
 
     pub(super) fn disk(&self) -> Arc<Disk> {

@@ -124,7 +124,7 @@ impl Consensus {
         let raft = Raft::new(owner.member, Arc::new(config()), NoPeers, log.clone(), state)
             .await
             .map_err(|e| Error::Unavailable(e.to_string()))?;
-        tokio::spawn(take_snapshots(raft.clone(), snapshots));
+        tokio::spawn(take_snapshots(raft.clone(), log.clone(), snapshots));
         let batcher = Batcher::start(raft.clone());
         Ok(Self { raft, batcher, log, records, trouble })
     }
@@ -273,10 +273,32 @@ impl Consensus {
 
 /// Takes a snapshot whenever the state machine is ripe for one: the records are written out, and the log before that
 /// moment is purged.
-async fn take_snapshots(raft: Raft<TypeConfig, StateMachine>, mut ripe: mpsc::Receiver<()>) {
-    while ripe.recv().await.is_some() {
-        if raft.trigger().snapshot().await.is_err() {
-            return;
+async fn take_snapshots(raft: Raft<TypeConfig, StateMachine>, log: Log, mut ripe: mpsc::Receiver<()>) {
+    use openraft::async_runtime::watch::WatchReceiver;
+    let (mut metrics, mut last) = (raft.metrics(), None);
+    loop {
+        tokio::select! {
+            asked = ripe.recv() => {
+                if asked.is_none() || raft.trigger().snapshot().await.is_err() {
+                    return;
+                }
+            }
+            changed = metrics.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let taken = metrics.borrow_watched().snapshot;
+                if taken <= last {
+                    continue;
+                }
+                last = taken;
+                // the library keeps a number of entries, however large they are
+                if let Some(upto) = log.dispensable()
+                    && raft.trigger().purge_log(upto).await.is_err()
+                {
+                    return;
+                }
+            }
         }
     }
 }

@@ -136,6 +136,18 @@ impl StateMachine {
         Ok(outcomes)
     }
 
+    /// Writes the records out while memory holds too many. A snapshot would do it, but it is begun between two calls of
+    /// `apply`, and this is within one.
+    async fn catch_up(&self) -> io::Result<()> {
+        while self.records.is_behind() && !self.records.is_closed() {
+            let records = self.records.clone();
+            if tokio::task::spawn_blocking(move || records.persist()).await?.is_err() {
+                tokio::time::sleep(BEHIND).await;
+            }
+        }
+        Ok(())
+    }
+
     fn decide(&self, changes: &[Change], position: &[u8], asked: Asked) -> Result<Vec<Outcome>, StoreError> {
         let nodes = self.applied.membership.membership().nodes().count();
         // Several members must decide alike: one that cannot read a record has to stop, and be replaced. And an entry
@@ -167,10 +179,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            while self.records.is_behind() && !self.records.is_closed() {
-                let _ = self.ripe.try_send(());
-                tokio::time::sleep(BEHIND).await;
-            }
+            self.catch_up().await?;
             let asked = if responder.is_some() { Asked::Now } else { Asked::Before };
             let mut applied = self.applied.clone();
             applied.last = Some(entry.log_id);

@@ -121,6 +121,40 @@ async fn wait_for_purge(member: &Consensus) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_at_once_than_memory_may_hold_is_written_out_on_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = bootstrap(dir.path()).await;
+    let large = |name: String| {
+        let key = RecordKey::of_enclave(Kind::Key, id(), &name);
+        member.propose(Change::Create { key, value: vec![7; 200 << 10] })
+    };
+    for outcome in join_all(names(0..40).map(large)).await {
+        assert_eq!(outcome.unwrap(), Outcome::Done);
+    }
+    assert_eq!(present(&member).len(), 40);
+    member.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_large_entries_the_log_keeps_bytes_and_not_a_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let member = bootstrap(dir.path()).await;
+    for name in names(0..300) {
+        let key = RecordKey::of_enclave(Kind::Key, id(), &name);
+        let change = Change::Create { key, value: vec![7; 64 << 10] };
+        assert_eq!(member.propose(change).await.unwrap(), Outcome::Done);
+    }
+    let last = member.log.reach().last.unwrap();
+    let kept = |m: &openraft::RaftMetrics<TypeConfig>| m.purged.is_some_and(|id| id.index + 80 > last);
+    member.raft.wait(Some(RECOVER_TIMEOUT)).metrics(kept, "80 entries at most").await.unwrap();
+    assert!(fs::metadata(dir.path().join(LOG_FILE)).unwrap().len() < 16 << 20, "of 19 MiB");
+    member.close().await;
+    let member = open(dir.path()).await.unwrap();
+    assert_eq!(present(&member).len(), 300);
+    member.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn records_older_than_the_log_are_refused() {
     let (dir, half) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let member = bootstrap(dir.path()).await;

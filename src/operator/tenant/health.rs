@@ -35,7 +35,9 @@ pub(crate) enum Error {
     Http { address: SocketAddr, source: hyper::Error },
     #[error("{address}{PATH} answered {status}, so MinIO cannot generate a data key")]
     Unable { address: SocketAddr, status: StatusCode },
-    #[error("{address} has not joined the other servers yet; MinIO looks for one that moved after 30 s again")]
+    #[error(
+        "{address} has not joined the other servers yet; MinIO looks for one that moved after 30 s again"
+    )]
     Offline { address: SocketAddr },
     #[error("{address} did not answer within {LIMIT:?}")]
     TooLong { address: SocketAddr },
