@@ -19,6 +19,7 @@ use super::{
     admission::Guest,
     body::Body,
     changes::Changes,
+    flight::Flights,
     memory::{Allowance, Memory, Share},
     reply::Reply,
     route::{Argument, Route},
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub(super) draining: CancellationToken,
     /// For large bodies.
     pub(super) memory: Memory,
+    /// For all that is small and may be much.
+    pub(super) flights: Flights,
     /// Places for changes on their way.
     pub(super) changes: Changes,
     pub(super) ids: RequestIds,

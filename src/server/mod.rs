@@ -14,6 +14,7 @@ mod changes;
 mod connection;
 mod error;
 mod files;
+mod flight;
 mod handle;
 mod health;
 mod http;
@@ -193,6 +194,7 @@ impl Server {
             errors,
             draining: CancellationToken::new(),
             memory: memory::Memory::new(),
+            flights: flight::Flights::default(),
             changes: changes::Changes::new(CHANGES),
             ids: call::RequestIds::new(&System),
         });

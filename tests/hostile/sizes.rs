@@ -262,3 +262,52 @@ async fn listings_that_are_never_read_cost_bounded_memory() {
     witness.kept_its_latency("unread listings").await;
     drop(held);
 }
+
+/// Nor may answers that are too small to take a share, of which there may be hundreds on each of many connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn small_answers_that_are_never_read_cost_bounded_memory() {
+    let server = Server::start().await;
+    // 15 KiB as an answer
+    let secret = vec![7; 11_000];
+    server.client(&server.admin).create_secret(&"s".parse().unwrap(), &secret).await.unwrap();
+    let request = |n| frames::request(2 * n + 1, "GET", "/v1/secret/read/s");
+    // an answer is work that anybody may ask for, and here many do: others wait for their turn
+    hold_many("unread small answers", &server, request).await.was_served("unread small answers").await;
+}
+
+/// Nor may headers of requests whose bodies never come.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_whose_bodies_never_come_cost_bounded_memory() {
+    let server = Server::start().await;
+    let path = format!("/v1/key/generate/{}", key());
+    let witness =
+        hold_many("headers without bodies", &server, |n| frames::begun(2 * n + 1, &path, 15_000)).await;
+    witness.kept_its_latency("headers without bodies").await;
+}
+
+/// 490 requests on each of sixty connections, 440 MB of what is asked for.
+async fn hold_many(what: &str, server: &Server, request: impl Fn(u32) -> Vec<u8>) -> Witness {
+    let (before, _) = server.memory();
+    let witness = Witness::start(server).await;
+    let config = server.tls(&server.admin, "h2");
+    // no byte of an answer's body is taken: SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2) is 0
+    let hello = frames::hello(&[(4, 0)]);
+    let mut held = Vec::new();
+    for _ in 0..times(60) {
+        let (mut reading, mut writing) = tokio::io::split(server.connect(&config).await.unwrap());
+        writing.write_all(&hello).await.unwrap();
+        for n in 0..490 {
+            // the server may have ended the connection
+            if writing.write_all(&request(n)).await.is_err() {
+                break;
+            }
+        }
+        held.push((writing, tokio::spawn(async move { frames::until_end(&mut reading).await })));
+    }
+    // they stay for as long as a body may take
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (_, most) = server.memory();
+    println!("{what}: memory from {before} to at most {most} MiB");
+    assert!(most < before + 192, "{what}: from {before} to {most} MiB");
+    witness
+}

@@ -24,6 +24,7 @@ use super::{
     body::Body,
     call::{self, Peer, RequestIds, Shared},
     changes::Changes,
+    flight::Flights,
     http::respond,
     memory::Memory,
     metrics,
@@ -131,6 +132,7 @@ impl Bare {
             errors: Arc::default(),
             draining: CancellationToken::new(),
             memory: Memory::new(),
+            flights: Flights::default(),
             changes: Changes::new(100),
             ids: RequestIds::new(&System),
         };
