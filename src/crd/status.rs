@@ -202,6 +202,10 @@ pub struct Injected {
     #[serde(default, skip_serializing_if = "is_false")]
     pub approved: bool,
 
+    /// It was written down right before the patch was sent: whether the Tenant has it, only the Tenant itself says.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub intended: bool,
+
     /// How often the same entries were put back within a day after somebody removed them.
     #[serde(default)]
     pub repeats: i32,

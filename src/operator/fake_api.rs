@@ -27,6 +27,7 @@ struct State {
     watched: BTreeSet<String>,
     unknown: Option<&'static str>,
     meddler: Option<Meddler>,
+    lossy: Option<&'static str>,
 }
 
 /// Requests of a method whose path ends so are answered with a code.
@@ -85,6 +86,11 @@ impl FakeApi {
         if code != 0 {
             state.refusals.push((method, path.into(), code));
         }
+    }
+
+    /// From now on changes of what ends in `path` are made, and their answers are lost.
+    pub(crate) fn lose_answers(&self, path: &'static str) {
+        self.0.lock().unwrap().lossy = Some(path);
     }
 
     /// Lists that were asked for with our label, by path.
@@ -193,7 +199,9 @@ impl FakeApi {
         if dry_run {
             return (200, object);
         }
-        (200, state.store(target, object))
+        let is_lost = state.lossy.is_some_and(|path| target.ends_with(path));
+        let stored = state.store(target, object);
+        if is_lost { refusal(500, "InternalError") } else { (200, stored) }
     }
 }
 

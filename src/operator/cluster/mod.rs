@@ -13,7 +13,7 @@ mod material;
 mod observe;
 pub(crate) mod plan;
 pub(crate) mod purpose;
-mod record;
+pub(crate) mod record;
 pub(crate) mod report;
 mod select;
 pub(crate) mod validate;
@@ -274,13 +274,11 @@ async fn pass(
         }
         Err(rule) => (Some(rule), None),
     };
-    outcome.tenants = tenant::reconcile(
-        context,
-        &tenant::Around { cluster: record.cluster(), wanted, ring: &ring, lost: &lost, requests },
-        outcome.rule.as_ref(),
-        &record.status().tenants,
-    )
-    .await;
+    let (cluster, before) = (record.cluster().clone(), record.status().tenants.clone());
+    let record = tokio::sync::Mutex::new(record);
+    let around =
+        tenant::Around { cluster: &cluster, record: &record, wanted, ring: &ring, lost: &lost, requests };
+    outcome.tenants = tenant::reconcile(context, &around, outcome.rule.as_ref(), &before).await;
     if let Some(contents) = &outcome.contents
         && !contents.lost.is_empty()
     {

@@ -13,7 +13,9 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
-    crd::{Bootstrap, BootstrapPhase, EnclaveContents, IssuedSecret, KesCluster, KesClusterStatus},
+    crd::{
+        Bootstrap, BootstrapPhase, EnclaveContents, IssuedSecret, KesCluster, KesClusterStatus, TenantStatus,
+    },
     operator::names,
 };
 
@@ -86,6 +88,19 @@ impl Record {
             }
         }
         status.secrets.sort();
+        self.write(status).await
+    }
+
+    /// Notes what a Tenant is about to get. Whoever changed the spec meanwhile may have taken that tenant out of it, and
+    /// then nothing is noted, and an error.
+    pub(crate) async fn intend(&mut self, tenant: TenantStatus) -> Result<(), Error> {
+        let mut status = self.status().clone();
+        let same =
+            |known: &&mut TenantStatus| (&known.namespace, &known.name) == (&tenant.namespace, &tenant.name);
+        match status.tenants.iter_mut().find(same) {
+            Some(known) => *known = tenant,
+            None => status.tenants.push(tenant),
+        }
         self.write(status).await
     }
 

@@ -16,7 +16,8 @@ mod watch;
 use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
+use kube::{ResourceExt, api::DynamicObject};
+use tokio::sync::Mutex;
 
 pub(crate) use self::{foresee::foresee, observe::select, watch::watch};
 use self::{
@@ -30,6 +31,7 @@ use super::{
     cluster::{
         keyring::Keyring,
         purpose::Purpose,
+        record::Record,
         wanted::{Standing, Tenant, Wanted},
     },
     condition, names,
@@ -52,8 +54,10 @@ impl Reached {
 }
 
 /// What every tenant's pass needs to know about its cluster.
-pub(crate) struct Around<'a> {
+pub(crate) struct Around<'a, 'r> {
     pub(crate) cluster: &'a KesCluster,
+    /// Where it is noted what a Tenant is about to get.
+    pub(crate) record: &'a Mutex<&'r mut Record>,
     pub(crate) wanted: &'a Wanted,
     pub(crate) ring: &'a Keyring,
     /// Secrets of applications and tenants that are lost.
@@ -64,7 +68,7 @@ pub(crate) struct Around<'a> {
 /// One pass over every tenant of `wanted`. What goes wrong with one is written into its status and stops no other.
 pub(crate) async fn reconcile(
     context: &Context,
-    around: &Around<'_>,
+    around: &Around<'_, '_>,
     cluster_rule: Option<&super::rule::Rule>,
     before: &[TenantStatus],
 ) -> Vec<TenantStatus> {
@@ -119,7 +123,13 @@ pub(crate) async fn dependents(
         let tenant = observe::find(&context.client, &namespace, &name).await?;
         let status = known.iter().find(|known| known.namespace == namespace && known.name == name);
         let depends = match status {
-            Some(status) if status.injected.is_some() => leave::depends(tenant.as_ref(), status, &secret),
+            Some(status) if status.injected.as_ref().is_some_and(|injected| !injected.intended) => {
+                leave::depends(tenant.as_ref(), status, &secret)
+            }
+            // the patch may have been sent or not
+            Some(TenantStatus { injected: Some(intended), .. }) => {
+                tenant.is_some_and(|tenant| is_there(&tenant, &secret, intended))
+            }
             _ => tenant.is_some_and(|tenant| patch::has(&tenant.data, &secret)),
         };
         if depends {
@@ -131,27 +141,29 @@ pub(crate) async fn dependents(
 
 async fn pass(
     context: &Context,
-    around: &Around<'_>,
+    around: &Around<'_, '_>,
     tenant: &Tenant,
     why_not: Option<String>,
     before: Option<&TenantStatus>,
 ) -> (Option<String>, Reached) {
     let wanted = around.wanted;
-    let kept = before.and_then(|before| before.injected.clone());
     if let Err(rule) = plan::is_possible(tenant.enclave.as_str()) {
         return (
             before.and_then(|before| before.uid.clone()),
-            Reached::new(TenantPhase::Blocked, rule, kept),
+            Reached::new(TenantPhase::Blocked, rule, before.and_then(|before| before.injected.clone())),
         );
-    }
-    if around.cluster.metadata.deletion_timestamp.is_some() && kept.is_none() {
-        return (None, Reached::new(TenantPhase::Pending, Rule::ClusterDeleting, None));
     }
     let secret_name = names::projected_secret(&wanted.name);
     let seen = match look(context, &wanted.namespace, tenant, &secret_name, before).await {
         Ok(seen) => seen,
         Err(error) => return (before.and_then(|before| before.uid.clone()), unread(before, &error)),
     };
+    let before = before.map(|before| settled(before, &seen, &secret_name));
+    let before = before.as_ref();
+    let kept = before.and_then(|before| before.injected.clone());
+    if around.cluster.metadata.deletion_timestamp.is_some() && kept.is_none() {
+        return (None, Reached::new(TenantPhase::Pending, Rule::ClusterDeleting, None));
+    }
     let uid = seen.tenant.as_ref().and_then(|tenant| tenant.uid());
     let wish = Wish {
         secret: secret_name,
@@ -165,10 +177,29 @@ async fn pass(
     let step = plan::plan(&seen, &wish, terms, before, serving, context.now());
     let snippet = missing(&seen, &wish);
     // what was injected stays on record when the next step does not succeed
-    let refused_before = before.is_some_and(|before| before.reason == take::REFUSED);
-    let reached = take::take(context, around, tenant, seen, step, refused_before).await;
+    let reached = take::take(context, around, tenant, seen, step, before).await;
     let tells = matches!(reached.rule, Rule::RenderPending | Rule::ManagedElsewhere { .. });
     (uid, Reached { injected: reached.injected.or(kept), snippet: snippet.filter(|_| tells), ..reached })
+}
+
+/// `before` without what was only meant to be injected: it counts where the Tenant has it, and else it was never sent.
+fn settled(before: &TenantStatus, seen: &Seen, secret: &str) -> TenantStatus {
+    let mut settled = before.clone();
+    if let Some(intended) = settled.injected.take_if(|injected| injected.intended) {
+        let same = seen.tenant.as_ref().filter(|tenant| tenant.metadata.uid == before.uid);
+        settled.injected = same.filter(|tenant| is_there(tenant, secret, &intended)).map(|tenant| Injected {
+            intended: false,
+            patched_at: plan::patched_at(tenant),
+            ..intended.clone()
+        });
+    }
+    settled
+}
+
+/// Whether anything of `injected` is in `tenant`.
+fn is_there(tenant: &DynamicObject, secret: &str, injected: &Injected) -> bool {
+    patch::has(&tenant.data, secret)
+        || matches!(patch::removal(&tenant.data, secret, injected), patch::Removal::Write { .. })
 }
 
 /// Everything about a tenant, for a `KesCluster` of the namespace `from`.
@@ -203,7 +234,7 @@ fn unread(before: Option<&TenantStatus>, error: &kube::Error) -> Reached {
 /// One pass over a tenant that the spec no longer asks for. Nothing in the answer: it is forgotten.
 async fn leave(
     context: &Context,
-    around: &Around<'_>,
+    around: &Around<'_, '_>,
     tenant: &Tenant,
     before: &TenantStatus,
     unwire: bool,
@@ -213,6 +244,10 @@ async fn leave(
         Ok(seen) => seen,
         Err(error) => return Some(unread(Some(before), &error)),
     };
+    // what was only meant to be put there is looked for like what was, and forgotten where it is not
+    let mut before = before.clone();
+    before.injected = before.injected.map(|injected| Injected { intended: false, ..injected });
+    let before = &before;
     match leave::plan(&seen, &secret_name, before, unwire) {
         leave::Step::Forget => None,
         leave::Step::Hold(phase, rule, injected) => {

@@ -69,6 +69,7 @@ pub(crate) fn change(
         patched_at: None,
         restarted: false,
         approved: false,
+        intended: false,
         repeats: 0,
     };
     let ours = variables(&injected);
@@ -79,8 +80,7 @@ pub(crate) fn change(
 
 /// The variables that stand for `injected`, in the order that they are written.
 pub(crate) fn variables(injected: &Injected) -> Vec<(&'static str, String)> {
-    let Injected { endpoint, key_name, mount, path, patched_at: _, restarted: _, approved: _, repeats: _ } =
-        injected;
+    let Injected { endpoint, key_name, mount, path, .. } = injected;
     let (certificate, key, authority) = match mount {
         MountKind::ClientCertSecrets => {
             let index = path.rsplit_once('-').map_or("0", |(_, index)| index);

@@ -51,6 +51,8 @@ pub(crate) enum Rule {
     TenantChanged,
     /// Somebody keeps removing what was put there.
     ManagedElsewhere { repeats: i32 },
+    /// The patch is about to be sent.
+    Patching,
     /// The API server refused or did not answer.
     ApiRefused { step: String, problem: String },
     /// The MinIO Operator has to change its StatefulSets.
@@ -107,6 +109,7 @@ impl Rule {
             Self::TenantNotReady { .. } => "TenantNotReady",
             Self::TenantChanged => "TenantChanged",
             Self::ManagedElsewhere { .. } => "ManagedElsewhere",
+            Self::Patching => "Patching",
             Self::ApiRefused { .. } => "ApiRefused",
             Self::WaitingForTemplate { .. } => "WaitingForTemplate",
             Self::RestartPending { .. } => "RestartPending",
@@ -208,6 +211,7 @@ impl fmt::Display for Rule {
                  MinIO's next start would be without its keys. Put what status.tenants[].snippet shows into that source, and \
                  set the tenant's mode to Render"
             ),
+            Self::Patching => f.write_str("everything is proved, and the Tenant is patched now"),
             Self::ApiRefused { step, problem } => write!(f, "failed to {step}: {problem}; it is tried again"),
             Self::WaitingForTemplate { stateful_set: None } => {
                 f.write_str("the Tenant was patched; waiting for the MinIO Operator to make its StatefulSets")

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::API_PORT,
-    crd::{Injected, KesCluster, TenantPhase},
+    crd::{Injected, KesCluster, TenantPhase, TenantStatus},
     operator::{
         Context,
         cluster::{
@@ -44,13 +44,14 @@ pub(super) const REFUSED: &str = "ApiRefused";
 /// What was refused last time is not announced again.
 pub(super) async fn take(
     context: &Context,
-    around: &Around<'_>,
+    around: &Around<'_, '_>,
     tenant: &Tenant,
     seen: Seen,
     step: Step,
-    refused_before: bool,
+    before: Option<&TenantStatus>,
 ) -> Reached {
     let Around { cluster, wanted, ring, .. } = *around;
+    let refused_before = before.is_some_and(|before| before.reason == REFUSED);
     // the Secret comes first and is repaired in every phase: a pod without it cannot start
     let needs_secret = needs_secret(&step);
     if needs_secret && let Err((phase, rule)) = secret::project(context, wanted, tenant, ring, &seen).await {
@@ -69,14 +70,7 @@ pub(super) async fn take(
         }
         Step::ProveAndPatch(fields, injected) => match proved(context, wanted, tenant).await {
             Err(rule) => Reached::new(TenantPhase::Prepared, rule, None),
-            Ok(()) => {
-                if !seen.pods.is_empty() && !refused_before {
-                    // the MinIO Operator may roll the pods as soon as it sees the mount, before they are deleted together
-                    announce(context, cluster, tenant, "its key service is set now, which restarts its pods")
-                        .await;
-                }
-                write(context, tenant, &seen, fields, injected).await
-            }
+            Ok(()) => note_and_write(context, around, tenant, &seen, fields, injected, before).await,
         },
         Step::ProveAndRestart(pods, injected) => match proved(context, wanted, tenant).await {
             Err(rule) => Reached::new(TenantPhase::Patched, rule, Some(injected)),
@@ -125,6 +119,40 @@ async fn service_address(context: &Context, wanted: &Wanted) -> Result<Option<So
     Ok(address.map(|ip| SocketAddr::new(ip, API_PORT)))
 }
 
+/// The patch of a Tenant that was proved. It is noted first: whoever takes the tenant out of the spec or deletes the
+/// `KesCluster` after a crash in between must find that it may depend on us.
+async fn note_and_write(
+    context: &Context,
+    around: &Around<'_, '_>,
+    tenant: &Tenant,
+    seen: &Seen,
+    fields: Map<String, Value>,
+    injected: Injected,
+    before: Option<&TenantStatus>,
+) -> Reached {
+    let uid = seen.tenant.as_ref().and_then(|tenant| tenant.uid());
+    let is_noted = before.is_some_and(|before| before.uid == uid && before.injected.is_some());
+    if !is_noted {
+        let intended = Injected { intended: true, ..injected.clone() };
+        let reached = Reached::new(TenantPhase::Prepared, Rule::Patching, Some(intended));
+        let note = super::status(tenant, before, uid, reached, context.now());
+        if let Err(error) = around.record.lock().await.intend(note).await {
+            let step = "note in the status that the Tenant is patched".to_owned();
+            let rule = Rule::ApiRefused { step, problem: error.to_string() };
+            return Reached::new(TenantPhase::Prepared, rule, None);
+        }
+    }
+    if !seen.pods.is_empty() && before.is_none_or(|before| before.reason != REFUSED) {
+        // the MinIO Operator may roll the pods as soon as it sees the mount, before they are deleted together
+        announce(context, around.cluster, tenant, "its key service is set now, which restarts its pods")
+            .await;
+    }
+    let reached = write(context, tenant, seen, fields, injected).await;
+    // a record of what is there for certain is not exchanged for one of what may be
+    let injected = reached.injected.filter(|injected| !(is_noted && injected.intended));
+    Reached { injected, ..reached }
+}
+
 /// The one patch: merged, guarded by the version that it was computed from, never forced.
 pub(super) async fn write(
     context: &Context,
@@ -146,6 +174,8 @@ pub(super) async fn write(
             return Reached::new(TenantPhase::Blocked, rule, None);
         }
     }
+    // an answer that was lost says nothing about what was done
+    let unsure = tried.is_ok().then(|| Injected { intended: true, ..injected.clone() });
     let written = match tried {
         Ok(_) => api.patch(&tenant.name, &params, &patch).await,
         Err(error) => Err(error),
@@ -162,9 +192,10 @@ pub(super) async fn write(
             Reached::new(TenantPhase::Prepared, Rule::TenantChanged, None)
         }
         Err(error) => {
-            let phase = if is_refusal(&error) { TenantPhase::Blocked } else { TenantPhase::Prepared };
+            let refused = is_refusal(&error);
+            let phase = if refused { TenantPhase::Blocked } else { TenantPhase::Prepared };
             let rule = Rule::ApiRefused { step: "patch the Tenant".into(), problem: error.to_string() };
-            Reached::new(phase, rule, None)
+            Reached::new(phase, rule, unsure.filter(|_| !refused))
         }
     }
 }
@@ -255,6 +286,10 @@ fn uses_tls(spec: &Value) -> bool {
     spec["requestAutoCert"].as_bool().unwrap_or(true)
         || spec["externalCertSecret"].as_array().is_some_and(|list| !list.is_empty())
 }
+
+#[cfg(test)]
+#[path = "intent_tests.rs"]
+mod intent_tests;
 
 #[cfg(test)]
 #[path = "take_tests.rs"]

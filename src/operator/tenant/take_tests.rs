@@ -17,6 +17,7 @@ fn injected() -> Injected {
         patched_at: None,
         restarted: false,
         approved: false,
+        intended: false,
         repeats: 0,
     }
 }
