@@ -19,7 +19,6 @@ use super::{
     admission::Guest,
     body::Body,
     changes::Changes,
-    flight::Flights,
     memory::{Allowance, Memory, Share},
     reply::Reply,
     route::{Argument, Route},
@@ -53,8 +52,6 @@ pub(super) struct Shared {
     pub(super) draining: CancellationToken,
     /// For large bodies.
     pub(super) memory: Memory,
-    /// For all that is small and may be much.
-    pub(super) flights: Flights,
     /// Places for changes on their way.
     pub(super) changes: Changes,
     pub(super) ids: RequestIds,

@@ -31,9 +31,7 @@ use super::{
     admission::Guest,
     body::Body,
     call::{Peer, Shared},
-    flight::Flight,
     http::respond,
-    memory::{FREE, LONGEST},
     tls,
 };
 
@@ -77,33 +75,18 @@ pub(super) async fn serve(
     let identity = tls::identity(session.peer_certificates());
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let allowance = Arc::new(shared.memory.allowance());
-    let flight = shared.flights.connection();
     let (ip, guest) = (address.ip().to_canonical(), Some(Arc::new(guest)));
     let peer = Arc::new(Peer { ip, identity, proxy: None, guest, allowance });
-    let ends = Ends { stop, peer: Arc::clone(&peer), flight: Arc::clone(&flight) };
+    let ends = Ends { stop, peer: Arc::clone(&peer) };
 
     let activity = Arc::new(Activity::new());
     let requests = Arc::clone(&activity);
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (shared, peer, busy) = (Arc::clone(&shared), Arc::clone(&peer), Busy::new(&requests));
-        // over HTTP/1.1 there is one request at a time
-        let hold = is_http2.then(|| flight.begin(weight(&request)));
         async move {
-            let hold = match hold {
-                // the request was not looked at, so a client may repeat it elsewhere (RFC 9113 §8.7)
-                Some(None) => return Err(h2::Error::from(h2::Reason::REFUSED_STREAM)),
-                Some(hold) => hold,
-                None => None,
-            };
             let (head, body) = request.into_parts();
             let response = respond(shared, peer, head, Body::Wire(body)).await;
-            let response = response.map(|body| body.holding(busy));
-            let Some(hold) = hold else { return Ok(response) };
-            let (head, body) = response.into_parts();
-            // Nothing that changes something has so long an answer. What the audit log calls answered was not, but
-            // could have been.
-            let body = body.counted(hold).ok_or(h2::Error::from(h2::Reason::ENHANCE_YOUR_CALM))?;
-            Ok(http::Response::from_parts(head, body))
+            Ok::<_, std::convert::Infallible>(response.map(|body| body.holding(busy)))
         }
     });
     let io = TokioIo::new(Watched { inner: stream, activity: Arc::clone(&activity) });
@@ -145,15 +128,6 @@ pub(super) async fn serve(
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "connection ended early");
     }
-}
-
-/// Bytes that a request takes: its header, and as much of its body as no share is taken for.
-fn weight(request: &http::Request<Incoming>) -> usize {
-    let body = http_body::Body::size_hint(request.body());
-    let body = body.upper().unwrap_or(u64::MAX).min(FREE as u64) as usize;
-    let fields =
-        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
-    request.uri().path_and_query().map_or(0, |path| path.as_str().len()) + fields + body
 }
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -217,8 +191,6 @@ struct Ends {
     stop: CancellationToken,
     /// Others need the room.
     peer: Arc<Peer>,
-    /// Its answers are not read.
-    flight: Arc<Flight>,
 }
 
 impl Ends {
@@ -244,7 +216,7 @@ async fn watch<C: Future<Output = hyper::Result<()>>>(
 ) -> hyper::Result<()> {
     let mut connection = pin!(connection);
     let mut look = tokio::time::interval(HEADER);
-    let (mut partial_since, mut stuck_since) = (None, None);
+    let mut partial_since = None;
     loop {
         tokio::select! {
             biased;
@@ -264,15 +236,6 @@ async fn watch<C: Future<Output = hyper::Result<()>>>(
         }
         if ends.peer.allowance.is_overdrawn() {
             return Ok(());
-        }
-        if !ends.flight.is_stuck() {
-            stuck_since = None;
-        } else if stuck_since.get_or_insert_with(Instant::now).elapsed() >= LONGEST {
-            return Ok(());
-        }
-        if ends.flight.was_refused() {
-            end(connection.as_mut());
-            return tokio::time::timeout(GOODBYE, connection).await.unwrap_or(Ok(()));
         }
         match activity.look() {
             Look::Busy => partial_since = None,
@@ -421,8 +384,7 @@ mod tests {
             guest: None,
             allowance: Arc::new(super::super::memory::Memory::new().allowance()),
         });
-        let flight = super::super::flight::Flights::default().connection();
-        let _ = watch(connection, |_| (), activity, header_limit, &Ends { stop, peer, flight }).await;
+        let _ = watch(connection, |_| (), activity, header_limit, &Ends { stop, peer }).await;
         began.elapsed()
     }
 

@@ -14,7 +14,6 @@ mod changes;
 mod connection;
 mod error;
 mod files;
-mod flight;
 mod handle;
 mod health;
 mod http;
@@ -194,7 +193,6 @@ impl Server {
             errors,
             draining: CancellationToken::new(),
             memory: memory::Memory::new(),
-            flights: flight::Flights::default(),
             changes: changes::Changes::new(CHANGES),
             ids: call::RequestIds::new(&System),
         });

@@ -10,12 +10,10 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
+use http_body_util::Full;
 use serde::Serialize;
 
-use super::{
-    flight::Hold,
-    memory::{Allowance, FREE, Share},
-};
+use super::memory::{Allowance, Share};
 use crate::api::ApiError;
 
 /// The type of listings, on which clients choose their parser.
@@ -46,7 +44,7 @@ pub(super) type Parts = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 /// The body of a response.
 pub(super) enum Outgoing {
     /// It is known; nearly every one is.
-    Whole(Bytes),
+    Whole(Full<Bytes>),
     /// It is made as fast as the client reads.
     Parts {
         parts: Parts,
@@ -56,19 +54,11 @@ pub(super) enum Outgoing {
 }
 
 impl Outgoing {
-    /// Holds what the request held until the body has left; `None` when there is no room for it.
-    pub(super) fn counted(self, hold: Hold) -> Option<Self> {
-        match self {
-            Self::Whole(whole) => hold.attach(whole, FREE).map(Self::Whole),
-            Self::Parts { parts, held } => Some(Self::Parts { parts, held: Some(Box::new((held, hold))) }),
-        }
-    }
-
     /// Drops `guard` at the end of the body; at once when that is known already.
     pub(super) fn holding(self, guard: impl Send + 'static) -> Self {
         match self {
             Self::Whole(_) => self,
-            Self::Parts { parts, held } => Self::Parts { parts, held: Some(Box::new((held, guard))) },
+            Self::Parts { parts, held: _ } => Self::Parts { parts, held: Some(Box::new(guard)) },
         }
     }
 }
@@ -82,10 +72,7 @@ impl http_body::Body for Outgoing {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
-            Self::Whole(whole) => {
-                let whole = std::mem::take(whole);
-                Poll::Ready((!whole.is_empty()).then(|| Ok(Frame::data(whole))))
-            }
+            Self::Whole(whole) => Pin::new(whole).poll_frame(cx),
             Self::Parts { parts, held } => {
                 let polled = parts.as_mut().poll_next(cx);
                 if matches!(polled, Poll::Ready(None)) {
@@ -98,14 +85,14 @@ impl http_body::Body for Outgoing {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(whole) => whole.is_empty(),
+            Self::Whole(whole) => whole.is_end_stream(),
             Self::Parts { .. } => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(whole) => SizeHint::with_exact(whole.len() as u64),
+            Self::Whole(whole) => whole.size_hint(),
             Self::Parts { .. } => SizeHint::default(),
         }
     }
@@ -179,7 +166,7 @@ impl Reply {
             }
             Self::Metrics(text) => ("text/plain; version=0.0.4; charset=utf-8", text.into_bytes()),
         };
-        let mut response = Response::new(Outgoing::Whole(attach(share, body)));
+        let mut response = Response::new(Outgoing::Whole(Full::new(attach(share, body))));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
@@ -191,7 +178,7 @@ fn attach(share: Option<Share>, body: Vec<u8>) -> Bytes {
 }
 
 fn empty() -> Response<Outgoing> {
-    let mut response = Response::new(Outgoing::Whole(Bytes::new()));
+    let mut response = Response::new(Outgoing::Whole(Full::default()));
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     response
 }
@@ -203,7 +190,7 @@ pub(super) fn refusal(error: &ApiError) -> Response<Outgoing> {
     // neither the writer nor a string can fail
     let _ = serde_json::to_writer(&mut body, error.message());
     body.push(b'}');
-    let mut response = Response::new(Outgoing::Whole(escape(body).into()));
+    let mut response = Response::new(Outgoing::Whole(Full::new(escape(body).into())));
     *response.status_mut() =
         StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -51,22 +51,6 @@ pub(crate) fn block(method: &str, path: &str) -> Vec<u8> {
     out
 }
 
-/// A request with a header field of so many bytes, whose body is still to come.
-pub(crate) fn begun(stream: u32, path: &str, field: usize) -> Vec<u8> {
-    let mut block = block("POST", path);
-    block.extend_from_slice(b"\0\x01x");
-    // an integer of more than a prefix of seven bits (RFC 7541 §5.1)
-    let mut rest = field.checked_sub(127).unwrap();
-    block.push(127);
-    while rest >= 128 {
-        block.push(u8::try_from(rest % 128).unwrap() | 128);
-        rest /= 128;
-    }
-    block.push(u8::try_from(rest).unwrap());
-    block.resize(block.len() + field, b'x');
-    frame(HEADERS, END_HEADERS, stream, &block)
-}
-
 /// A whole request without a body.
 pub(crate) fn request(stream: u32, method: &str, path: &str) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(method, path))

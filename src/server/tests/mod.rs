@@ -24,7 +24,6 @@ use super::{
     body::Body,
     call::{self, Peer, RequestIds, Shared},
     changes::Changes,
-    flight::Flights,
     http::respond,
     memory::Memory,
     metrics,
@@ -132,7 +131,6 @@ impl Bare {
             errors: Arc::default(),
             draining: CancellationToken::new(),
             memory: Memory::new(),
-            flights: Flights::default(),
             changes: Changes::new(100),
             ids: RequestIds::new(&System),
         };
