@@ -29,9 +29,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::Guest,
+    backlog::Backlog,
     body::Body,
     call::{Peer, Shared},
     http::respond,
+    reply::until_taken,
     tls,
 };
 
@@ -46,6 +48,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Requests that one HTTP/2 connection may have in flight. Go's servers advertise 250, and MinIO opens further connections
 /// only beyond that (contract §8.4).
 const STREAMS: u32 = 500;
+/// Requests of one connection that are answered before others have their turn.
+const TURN: usize = 64;
 /// Bytes of requests that a connection may have sent before they are looked at; what a body holds after that is counted
 /// in `memory`.
 const UNREAD: u32 = 64 << 10;
@@ -75,22 +79,25 @@ pub(super) async fn serve(
     let identity = tls::identity(session.peer_certificates());
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let allowance = Arc::new(shared.memory.allowance());
-    let (ip, guest) = (address.ip().to_canonical(), Some(Arc::new(guest)));
-    let peer = Arc::new(Peer { ip, identity, proxy: None, guest, allowance });
+    let (ip, guest, small) = (address.ip().to_canonical(), Arc::new(guest), allowance.small.clone());
+    // over HTTP/1.1 there is one request at a time
+    let backlog = is_http2.then(|| Backlog::new(&shared.memory.backlogs, small.clone(), Arc::clone(&guest)));
+    let peer = Arc::new(Peer { ip, identity, proxy: None, guest: Some(guest), allowance });
     let ends = Ends { stop, peer: Arc::clone(&peer) };
 
     let activity = Arc::new(Activity::new());
     let requests = Arc::clone(&activity);
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (shared, peer, busy) = (Arc::clone(&shared), Arc::clone(&peer), Busy::new(&requests));
+        let counted = is_http2.then(|| small.request(size(&request)));
         async move {
             let (head, body) = request.into_parts();
             let response = respond(shared, peer, head, Body::Wire(body)).await;
-            Ok::<_, std::convert::Infallible>(response.map(|body| body.holding(busy)))
+            Ok::<_, std::convert::Infallible>(until_taken(response, busy, counted))
         }
     });
     let io = TokioIo::new(Watched { inner: stream, activity: Arc::clone(&activity) });
-    let ended = if is_http2 {
+    let ended = if let Some(backlog) = backlog {
         let arrived = Arrived::default();
         let connection = http2::Builder::new(arrived.clone())
             .timer(TokioTimer::new())
@@ -106,6 +113,7 @@ pub(super) async fn serve(
             arrived,
             batch: Vec::new(),
             waiting: FuturesUnordered::new(),
+            backlog,
         };
         watch(
             connection,
@@ -128,6 +136,13 @@ pub(super) async fn serve(
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "connection ended early");
     }
+}
+
+/// Bytes of its header, about.
+fn size(request: &http::Request<Incoming>) -> usize {
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    let headers = request.headers().iter();
+    path + headers.map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
 }
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -153,23 +168,25 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Arrive
 struct Batched<C> {
     connection: Pin<Box<C>>,
     arrived: Arrived,
-    /// Empty between polls.
+    /// Empty between polls, unless more than a turn's came.
     batch: Vec<Request>,
     waiting: FuturesUnordered<Request>,
+    backlog: Backlog,
 }
 
 impl<C: Future> Future for Batched<C> {
     type Output = C::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
-        let Self { connection, arrived, batch, waiting } = self.get_mut();
+        let Self { connection, arrived, batch, waiting, backlog } = self.get_mut();
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(ended);
             }
-            std::mem::swap(&mut *arrived.0.lock().unwrap_or_else(PoisonError::into_inner), batch);
+            batch.append(&mut *arrived.0.lock().unwrap_or_else(PoisonError::into_inner));
             let mut is_quiet = batch.is_empty();
-            for mut request in batch.drain(..) {
+            let turn = batch.len().min(TURN);
+            for mut request in batch.drain(..turn) {
                 // whoever waits is polled again below, with a waker
                 if request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
                     waiting.push(request);
@@ -178,9 +195,13 @@ impl<C: Future> Future for Batched<C> {
             while let Poll::Ready(Some(())) = waiting.poll_next_unpin(cx) {
                 is_quiet = false;
             }
-            if is_quiet {
-                return Poll::Pending;
+            if !batch.is_empty() {
+                cx.waker().wake_by_ref();
+            } else if !is_quiet {
+                continue;
             }
+            backlog.settle();
+            return Poll::Pending;
         }
     }
 }
@@ -201,8 +222,8 @@ impl Ends {
         }
     }
 
-    fn is_known(&self) -> bool {
-        self.peer.guest.as_ref().is_some_and(|guest| guest.is_known())
+    fn may_say_goodbye(&self) -> bool {
+        self.peer.guest.as_ref().is_some_and(|guest| guest.may_say_goodbye())
     }
 }
 
@@ -226,7 +247,7 @@ async fn watch<C: Future<Output = hyper::Result<()>>>(
                 return connection.await;
             }
             () = ends.asked_to_leave() => {
-                if !ends.is_known() {
+                if !ends.may_say_goodbye() {
                     return Ok(());
                 }
                 end(connection.as_mut());
