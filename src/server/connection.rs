@@ -1,13 +1,9 @@
 //! One connection from its handshake to its end.
 
 use std::{
-    io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -19,15 +15,12 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    activity::{Activity, Busy, Look, Watched},
     admission::Guest,
     backlog::Backlog,
     body::Body,
@@ -96,7 +89,7 @@ pub(super) async fn serve(
             Ok::<_, std::convert::Infallible>(until_taken(response, busy, counted))
         }
     });
-    let io = TokioIo::new(Watched { inner: stream, activity: Arc::clone(&activity) });
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), is_http2));
     let ended = if let Some(backlog) = backlog {
         let arrived = Arrived::default();
         let connection = http2::Builder::new(arrived.clone())
@@ -115,14 +108,8 @@ pub(super) async fn serve(
             waiting: FuturesUnordered::new(),
             backlog,
         };
-        watch(
-            connection,
-            |mut batched| batched.connection.as_mut().graceful_shutdown(),
-            &activity,
-            None,
-            &ends,
-        )
-        .await
+        watch(connection, |mut batched| batched.connection.as_mut().graceful_shutdown(), &activity, &ends)
+            .await
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -131,7 +118,7 @@ pub(super) async fn serve(
             .max_header_size(HEADER_BYTES)
             .max_buf_size(UNREAD as usize)
             .serve_connection(io, service);
-        watch(connection, http1::Connection::graceful_shutdown, &activity, Some(HEADER), &ends).await
+        watch(connection, http1::Connection::graceful_shutdown, &activity, &ends).await
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "connection ended early");
@@ -232,12 +219,11 @@ async fn watch<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     end: impl Fn(Pin<&mut C>),
     activity: &Activity,
-    header_limit: Option<Duration>,
     ends: &Ends,
 ) -> hyper::Result<()> {
     let mut connection = pin!(connection);
     let mut look = tokio::time::interval(HEADER);
-    let mut partial_since = None;
+    let mut begun = None;
     loop {
         tokio::select! {
             biased;
@@ -259,14 +245,18 @@ async fn watch<C: Future<Output = hyper::Result<()>>>(
             return Ok(());
         }
         match activity.look() {
-            Look::Busy => partial_since = None,
-            Look::Partial if header_limit.is_some() => {
-                let since = *partial_since.get_or_insert_with(Instant::now);
-                if header_limit.is_some_and(|limit| since.elapsed() >= limit.mul_f32(0.9)) {
+            Look::Busy => begun = None,
+            Look::Header(number) => {
+                if begun.is_none_or(|(which, _)| which != number) {
+                    begun = Some((number, Instant::now()));
+                }
+                let since = begun.map_or(Duration::ZERO, |(_, since): (u64, Instant)| since.elapsed());
+                if since >= HEADER.mul_f32(0.9) {
                     return Ok(());
                 }
             }
-            Look::Partial | Look::Idle => {
+            Look::Idle => {
+                begun = None;
                 if activity.idle_for() >= IDLE {
                     end(connection.as_mut());
                     return tokio::time::timeout(GOODBYE, connection).await.unwrap_or(Ok(()));
@@ -276,126 +266,11 @@ async fn watch<C: Future<Output = hyper::Result<()>>>(
     }
 }
 
-/// What a connection is doing, for its watch.
-struct Activity {
-    start: Instant,
-    requests: AtomicUsize,
-    /// Milliseconds from start to the end of the last request.
-    ended: AtomicU64,
-    /// Bytes read since then.
-    read: AtomicUsize,
-}
-
-enum Look {
-    /// Requests are being answered.
-    Busy,
-    /// Bytes came, but no whole header.
-    Partial,
-    /// Nothing came.
-    Idle,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            requests: AtomicUsize::new(0),
-            ended: AtomicU64::new(0),
-            read: AtomicUsize::new(0),
-        }
-    }
-
-    fn look(&self) -> Look {
-        if self.requests.load(Relaxed) > 0 {
-            Look::Busy
-        } else if self.read.load(Relaxed) > 0 {
-            Look::Partial
-        } else {
-            Look::Idle
-        }
-    }
-
-    fn idle_for(&self) -> Duration {
-        self.start.elapsed().saturating_sub(Duration::from_millis(self.ended.load(Relaxed)))
-    }
-}
-
-/// A request that is being answered.
-struct Busy(Arc<Activity>);
-
-impl Busy {
-    fn new(activity: &Arc<Activity>) -> Self {
-        activity.requests.fetch_add(1, Relaxed);
-        Self(Arc::clone(activity))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.ended.store(now, Relaxed);
-        self.0.read.store(0, Relaxed);
-        self.0.requests.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A stream whose reads are counted.
-struct Watched<S> {
-    inner: S,
-    activity: Arc<Activity>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = out.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, out);
-        let read = out.filled().len() - before;
-        if read > 0 {
-            self.activity.read.fetch_add(read, Relaxed);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn watched(
-        activity: &Activity,
-        header_limit: Option<Duration>,
-        stop: CancellationToken,
-    ) -> Duration {
+    async fn watched(activity: &Activity, stop: CancellationToken) -> Duration {
         let began = Instant::now();
         let connection = std::future::pending::<hyper::Result<()>>();
         let peer = Arc::new(Peer {
@@ -405,27 +280,48 @@ mod tests {
             guest: None,
             allowance: Arc::new(super::super::memory::Memory::new().allowance()),
         });
-        let _ = watch(connection, |_| (), activity, header_limit, &Ends { stop, peer }).await;
+        let _ = watch(connection, |_| (), activity, &Ends { stop, peer }).await;
         began.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_header_that_never_ends_is_cut_off_after_5_to_10_seconds() {
         let activity = Activity::new();
-        activity.read.store(1, Relaxed);
-        let took = watched(&activity, Some(HEADER), CancellationToken::new()).await;
+        activity.begin_header(1);
+        let took = watched(&activity, CancellationToken::new()).await;
         assert!((HEADER.mul_f32(0.9)..=HEADER * 2).contains(&took), "{took:?}");
+        // over HTTP/2 other requests may be on their way
+        let activity = Arc::new(Activity::new());
+        let _request = Busy::new(&activity);
+        activity.begin_header(7);
+        let took = watched(&activity, CancellationToken::new()).await;
+        assert!((HEADER.mul_f32(0.9)..=HEADER * 2).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_header_after_the_other_is_no_slow_one() {
+        let activity = Activity::new();
+        let headers = async {
+            for number in 1..100 {
+                activity.begin_header(number);
+                tokio::time::sleep(HEADER / 2).await;
+            }
+        };
+        tokio::select! {
+            () = headers => {}
+            took = watched(&activity, CancellationToken::new()) => panic!("ended after {took:?}"),
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_closed_after_90_seconds_and_a_busy_one_is_not() {
         let idle = Activity::new();
-        let took = watched(&idle, Some(HEADER), CancellationToken::new()).await;
+        let took = watched(&idle, CancellationToken::new()).await;
         assert!((IDLE..=IDLE + HEADER + GOODBYE).contains(&took), "{took:?}");
 
         let busy = Arc::new(Activity::new());
         let request = Busy::new(&busy);
-        let watch = watched(&busy, Some(HEADER), CancellationToken::new());
+        let watch = watched(&busy, CancellationToken::new());
         assert!(tokio::time::timeout(IDLE * 10, watch).await.is_err());
         drop(request);
         assert!(busy.idle_for() < Duration::from_secs(1), "the end of the request counts");

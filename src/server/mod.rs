@@ -7,6 +7,7 @@
 //! The order of checks is that of KES (contract §1.2): method, body limit, enclave, rights, name, existence, body.
 
 mod access;
+mod activity;
 mod admission;
 mod backlog;
 mod body;

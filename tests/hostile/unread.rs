@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kes::{
-    api::{PolicyName, SecretName, message::Policy},
+    api::{PolicyName, message::Policy},
     pki::{self, PemPair},
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
@@ -33,12 +33,12 @@ fn with_window() -> Vec<u8> {
     [frames::hello(&[(4, most)]), more].concat()
 }
 
-/// Whoever may read a secret of 3 KB, which is an answer of 4 KB.
+/// Whoever may read a policy of 5 KB.
 async fn reader(server: &Server) -> PemPair {
     let (admin, reader) = (server.client(&server.admin), stranger());
-    admin.create_secret(&SecretName::new("large").unwrap(), &[7; 3_000]).await.unwrap();
-    let name = PolicyName::new("reader").unwrap();
-    let policy = Policy { allow: vec!["/v1/secret/read/*".into()], ..Policy::default() };
+    let name = PolicyName::new("large").unwrap();
+    let deny = (0..60).map(|n| format!("/v1/key/delete/{n:0>70}")).collect();
+    let policy = Policy { allow: vec!["/v1/policy/read/*".into()], deny, ..Policy::default() };
     admin.write_policy(&name, &policy).await.unwrap();
     let identity = pki::identity_of_pem(reader.certificate.as_bytes()).unwrap();
     admin.assign_policy(&name, &identity).await.unwrap();
@@ -66,7 +66,7 @@ async fn hold(
         let before = dealt_with(server).await;
         let _ = stream.write_all(&bytes).await;
         while dealt_with(server).await < before + u64::from(STREAMS) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         held.push(stream);
     }
@@ -118,9 +118,9 @@ async fn attack(what: &str, server: &Server, hold: impl Future<Output = Vec<TlsS
 async fn small_answers_that_are_never_read_cost_bounded_memory() {
     let server = Server::start().await;
     let reader = reader(&server).await;
-    let get = |stream| frames::request(stream, "GET", "/v1/secret/read/large");
+    let get = |stream| frames::request(stream, "GET", "/v1/policy/read/large");
     for (what, hello) in [("no window", without_window as fn() -> Vec<u8>), ("not read", with_window)] {
-        attack(what, &server, hold(&server, &reader, 60, hello, get)).await;
+        attack(what, &server, hold(&server, &reader, 40, hello, get)).await;
     }
 }
 
@@ -128,7 +128,7 @@ async fn small_answers_that_are_never_read_cost_bounded_memory() {
 async fn refusals_that_a_stranger_never_reads_cost_bounded_memory() {
     let server = Server::start().await;
     let get = |stream| frames::request(stream, "GET", "/v1/status");
-    attack("refusals", &server, hold(&server, &stranger(), 100, without_window, get)).await;
+    attack("refusals", &server, hold(&server, &stranger(), 60, without_window, get)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,5 +142,5 @@ async fn bodies_that_are_never_completed_cost_bounded_memory() {
         }
         frames::frame(frames::HEADERS, frames::END_HEADERS, stream, &head)
     };
-    attack("bodies", &server, hold(&server, &server.admin, 100, without_window, post)).await;
+    attack("bodies", &server, hold(&server, &server.admin, 60, without_window, post)).await;
 }
