@@ -72,7 +72,9 @@ struct Leaves {
 pub(super) struct Guest {
     crowd: Arc<Crowd>,
     number: u64,
+    /// Cancelled with `end` too.
     leave: CancellationToken,
+    end: CancellationToken,
     identity: OnceLock<Identity>,
     _slot: OwnedSemaphorePermit,
 }
@@ -100,7 +102,8 @@ impl Crowd {
 
     /// Takes one more in, as a stranger, and asks somebody to leave if that makes too many.
     fn admit(self: &Arc<Self>, slot: OwnedSemaphorePermit) -> Guest {
-        let leave = CancellationToken::new();
+        let end = CancellationToken::new();
+        let leave = end.child_token();
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
@@ -116,7 +119,7 @@ impl Crowd {
             self.ask_to_leave(&mut state, leaves);
         }
         drop(state);
-        Guest { crowd: Arc::clone(self), number, leave, identity: OnceLock::new(), _slot: slot }
+        Guest { crowd: Arc::clone(self), number, leave, end, identity: OnceLock::new(), _slot: slot }
     }
 
     /// Asks somebody to leave, whoever it is.
@@ -171,9 +174,19 @@ impl Guest {
         self.leave.cancelled().await;
     }
 
-    /// Whether it was allowed something.
-    pub(super) fn is_known(&self) -> bool {
-        self.identity.get().is_some()
+    /// Whom it belongs to, once it was allowed something.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.get()
+    }
+
+    /// To be cancelled when it must make room without a goodbye.
+    pub(super) fn end(&self) -> &CancellationToken {
+        &self.end
+    }
+
+    /// Whether it may say goodbye when it must make room: strangers may not.
+    pub(super) fn may_say_goodbye(&self) -> bool {
+        self.identity.get().is_some() && !self.end.is_cancelled()
     }
 
     /// From now on this is no stranger: `identity` was allowed something.

@@ -65,6 +65,7 @@ impl Body {
         // nobody knows beforehand how long a body without an announced length will be
         let expected = http_body::Body::size_hint(&incoming).exact().map_or(limit, |exact| exact as usize);
         let mut share = None;
+        let mut small = allowance.small.count(0);
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
         while let Some(frame) = incoming.frame().await {
@@ -73,8 +74,12 @@ impl Body {
             if first.len() + all.len() + data.len() > limit {
                 return Err(ApiError::BODY_TOO_LARGE);
             }
-            if share.is_none() && first.len() + all.len() + data.len() > FREE {
-                share = allowance.take(expected).await;
+            if share.is_none() {
+                small.add(data.len());
+                if first.len() + all.len() + data.len() > FREE {
+                    share = allowance.take(expected).await;
+                    small = allowance.small.count(0);
+                }
             }
             if first.is_empty() && all.is_empty() {
                 first = data;

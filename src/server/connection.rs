@@ -1,13 +1,9 @@
 //! One connection from its handshake to its end.
 
 use std::{
-    io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -19,19 +15,18 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    activity::{Activity, Busy, Look, Watched},
     admission::Guest,
+    backlog::Backlog,
     body::Body,
     call::{Peer, Shared},
     http::respond,
+    reply::until_taken,
     tls,
 };
 
@@ -46,6 +41,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Requests that one HTTP/2 connection may have in flight. Go's servers advertise 250, and MinIO opens further connections
 /// only beyond that (contract §8.4).
 const STREAMS: u32 = 500;
+/// Requests of one connection that are answered before others have their turn.
+const TURN: usize = 64;
 /// Bytes of requests that a connection may have sent before they are looked at; what a body holds after that is counted
 /// in `memory`.
 const UNREAD: u32 = 64 << 10;
@@ -75,22 +72,25 @@ pub(super) async fn serve(
     let identity = tls::identity(session.peer_certificates());
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let allowance = Arc::new(shared.memory.allowance());
-    let (ip, guest) = (address.ip().to_canonical(), Some(Arc::new(guest)));
-    let peer = Arc::new(Peer { ip, identity, proxy: None, guest, allowance });
+    let (ip, guest, small) = (address.ip().to_canonical(), Arc::new(guest), allowance.small.clone());
+    // over HTTP/1.1 there is one request at a time
+    let backlog = is_http2.then(|| Backlog::new(&shared.memory.backlogs, small.clone(), Arc::clone(&guest)));
+    let peer = Arc::new(Peer { ip, identity, proxy: None, guest: Some(guest), allowance });
     let ends = Ends { stop, peer: Arc::clone(&peer) };
 
     let activity = Arc::new(Activity::new());
     let requests = Arc::clone(&activity);
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (shared, peer, busy) = (Arc::clone(&shared), Arc::clone(&peer), Busy::new(&requests));
+        let counted = is_http2.then(|| small.request(size(&request)));
         async move {
             let (head, body) = request.into_parts();
             let response = respond(shared, peer, head, Body::Wire(body)).await;
-            Ok::<_, std::convert::Infallible>(response.map(|body| body.holding(busy)))
+            Ok::<_, std::convert::Infallible>(until_taken(response, busy, counted))
         }
     });
-    let io = TokioIo::new(Watched { inner: stream, activity: Arc::clone(&activity) });
-    let ended = if is_http2 {
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), is_http2));
+    let ended = if let Some(backlog) = backlog {
         let arrived = Arrived::default();
         let connection = http2::Builder::new(arrived.clone())
             .timer(TokioTimer::new())
@@ -106,15 +106,10 @@ pub(super) async fn serve(
             arrived,
             batch: Vec::new(),
             waiting: FuturesUnordered::new(),
+            backlog,
         };
-        watch(
-            connection,
-            |mut batched| batched.connection.as_mut().graceful_shutdown(),
-            &activity,
-            None,
-            &ends,
-        )
-        .await
+        watch(connection, |mut batched| batched.connection.as_mut().graceful_shutdown(), &activity, &ends)
+            .await
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -123,11 +118,18 @@ pub(super) async fn serve(
             .max_header_size(HEADER_BYTES)
             .max_buf_size(UNREAD as usize)
             .serve_connection(io, service);
-        watch(connection, http1::Connection::graceful_shutdown, &activity, Some(HEADER), &ends).await
+        watch(connection, http1::Connection::graceful_shutdown, &activity, &ends).await
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "connection ended early");
     }
+}
+
+/// Bytes of its header, about.
+fn size(request: &http::Request<Incoming>) -> usize {
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    let headers = request.headers().iter();
+    path + headers.map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
 }
 
 type Request = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -153,23 +155,25 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Arrive
 struct Batched<C> {
     connection: Pin<Box<C>>,
     arrived: Arrived,
-    /// Empty between polls.
+    /// Empty between polls, unless more than a turn's came.
     batch: Vec<Request>,
     waiting: FuturesUnordered<Request>,
+    backlog: Backlog,
 }
 
 impl<C: Future> Future for Batched<C> {
     type Output = C::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
-        let Self { connection, arrived, batch, waiting } = self.get_mut();
+        let Self { connection, arrived, batch, waiting, backlog } = self.get_mut();
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(ended);
             }
-            std::mem::swap(&mut *arrived.0.lock().unwrap_or_else(PoisonError::into_inner), batch);
+            batch.append(&mut *arrived.0.lock().unwrap_or_else(PoisonError::into_inner));
             let mut is_quiet = batch.is_empty();
-            for mut request in batch.drain(..) {
+            let turn = batch.len().min(TURN);
+            for mut request in batch.drain(..turn) {
                 // whoever waits is polled again below, with a waker
                 if request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
                     waiting.push(request);
@@ -178,9 +182,13 @@ impl<C: Future> Future for Batched<C> {
             while let Poll::Ready(Some(())) = waiting.poll_next_unpin(cx) {
                 is_quiet = false;
             }
-            if is_quiet {
-                return Poll::Pending;
+            if !batch.is_empty() {
+                cx.waker().wake_by_ref();
+            } else if !is_quiet {
+                continue;
             }
+            backlog.settle();
+            return Poll::Pending;
         }
     }
 }
@@ -201,8 +209,8 @@ impl Ends {
         }
     }
 
-    fn is_known(&self) -> bool {
-        self.peer.guest.as_ref().is_some_and(|guest| guest.is_known())
+    fn may_say_goodbye(&self) -> bool {
+        self.peer.guest.as_ref().is_some_and(|guest| guest.may_say_goodbye())
     }
 }
 
@@ -211,12 +219,11 @@ async fn watch<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     end: impl Fn(Pin<&mut C>),
     activity: &Activity,
-    header_limit: Option<Duration>,
     ends: &Ends,
 ) -> hyper::Result<()> {
     let mut connection = pin!(connection);
     let mut look = tokio::time::interval(HEADER);
-    let mut partial_since = None;
+    let mut begun = None;
     loop {
         tokio::select! {
             biased;
@@ -226,7 +233,7 @@ async fn watch<C: Future<Output = hyper::Result<()>>>(
                 return connection.await;
             }
             () = ends.asked_to_leave() => {
-                if !ends.is_known() {
+                if !ends.may_say_goodbye() {
                     return Ok(());
                 }
                 end(connection.as_mut());
@@ -238,14 +245,18 @@ async fn watch<C: Future<Output = hyper::Result<()>>>(
             return Ok(());
         }
         match activity.look() {
-            Look::Busy => partial_since = None,
-            Look::Partial if header_limit.is_some() => {
-                let since = *partial_since.get_or_insert_with(Instant::now);
-                if header_limit.is_some_and(|limit| since.elapsed() >= limit.mul_f32(0.9)) {
+            Look::Busy => begun = None,
+            Look::Header(number) => {
+                if begun.is_none_or(|(which, _)| which != number) {
+                    begun = Some((number, Instant::now()));
+                }
+                let since = begun.map_or(Duration::ZERO, |(_, since): (u64, Instant)| since.elapsed());
+                if since >= HEADER.mul_f32(0.9) {
                     return Ok(());
                 }
             }
-            Look::Partial | Look::Idle => {
+            Look::Idle => {
+                begun = None;
                 if activity.idle_for() >= IDLE {
                     end(connection.as_mut());
                     return tokio::time::timeout(GOODBYE, connection).await.unwrap_or(Ok(()));
@@ -255,126 +266,11 @@ async fn watch<C: Future<Output = hyper::Result<()>>>(
     }
 }
 
-/// What a connection is doing, for its watch.
-struct Activity {
-    start: Instant,
-    requests: AtomicUsize,
-    /// Milliseconds from start to the end of the last request.
-    ended: AtomicU64,
-    /// Bytes read since then.
-    read: AtomicUsize,
-}
-
-enum Look {
-    /// Requests are being answered.
-    Busy,
-    /// Bytes came, but no whole header.
-    Partial,
-    /// Nothing came.
-    Idle,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            requests: AtomicUsize::new(0),
-            ended: AtomicU64::new(0),
-            read: AtomicUsize::new(0),
-        }
-    }
-
-    fn look(&self) -> Look {
-        if self.requests.load(Relaxed) > 0 {
-            Look::Busy
-        } else if self.read.load(Relaxed) > 0 {
-            Look::Partial
-        } else {
-            Look::Idle
-        }
-    }
-
-    fn idle_for(&self) -> Duration {
-        self.start.elapsed().saturating_sub(Duration::from_millis(self.ended.load(Relaxed)))
-    }
-}
-
-/// A request that is being answered.
-struct Busy(Arc<Activity>);
-
-impl Busy {
-    fn new(activity: &Arc<Activity>) -> Self {
-        activity.requests.fetch_add(1, Relaxed);
-        Self(Arc::clone(activity))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.ended.store(now, Relaxed);
-        self.0.read.store(0, Relaxed);
-        self.0.requests.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A stream whose reads are counted.
-struct Watched<S> {
-    inner: S,
-    activity: Arc<Activity>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = out.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, out);
-        let read = out.filled().len() - before;
-        if read > 0 {
-            self.activity.read.fetch_add(read, Relaxed);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn watched(
-        activity: &Activity,
-        header_limit: Option<Duration>,
-        stop: CancellationToken,
-    ) -> Duration {
+    async fn watched(activity: &Activity, stop: CancellationToken) -> Duration {
         let began = Instant::now();
         let connection = std::future::pending::<hyper::Result<()>>();
         let peer = Arc::new(Peer {
@@ -384,27 +280,48 @@ mod tests {
             guest: None,
             allowance: Arc::new(super::super::memory::Memory::new().allowance()),
         });
-        let _ = watch(connection, |_| (), activity, header_limit, &Ends { stop, peer }).await;
+        let _ = watch(connection, |_| (), activity, &Ends { stop, peer }).await;
         began.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_header_that_never_ends_is_cut_off_after_5_to_10_seconds() {
         let activity = Activity::new();
-        activity.read.store(1, Relaxed);
-        let took = watched(&activity, Some(HEADER), CancellationToken::new()).await;
+        activity.begin_header(1);
+        let took = watched(&activity, CancellationToken::new()).await;
         assert!((HEADER.mul_f32(0.9)..=HEADER * 2).contains(&took), "{took:?}");
+        // over HTTP/2 other requests may be on their way
+        let activity = Arc::new(Activity::new());
+        let _request = Busy::new(&activity);
+        activity.begin_header(7);
+        let took = watched(&activity, CancellationToken::new()).await;
+        assert!((HEADER.mul_f32(0.9)..=HEADER * 2).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_header_after_the_other_is_no_slow_one() {
+        let activity = Activity::new();
+        let headers = async {
+            for number in 1..100 {
+                activity.begin_header(number);
+                tokio::time::sleep(HEADER / 2).await;
+            }
+        };
+        tokio::select! {
+            () = headers => {}
+            took = watched(&activity, CancellationToken::new()) => panic!("ended after {took:?}"),
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_closed_after_90_seconds_and_a_busy_one_is_not() {
         let idle = Activity::new();
-        let took = watched(&idle, Some(HEADER), CancellationToken::new()).await;
+        let took = watched(&idle, CancellationToken::new()).await;
         assert!((IDLE..=IDLE + HEADER + GOODBYE).contains(&took), "{took:?}");
 
         let busy = Arc::new(Activity::new());
         let request = Busy::new(&busy);
-        let watch = watched(&busy, Some(HEADER), CancellationToken::new());
+        let watch = watched(&busy, CancellationToken::new());
         assert!(tokio::time::timeout(IDLE * 10, watch).await.is_err());
         drop(request);
         assert!(busy.idle_for() < Duration::from_secs(1), "the end of the request counts");

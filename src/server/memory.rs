@@ -11,11 +11,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
+
+use super::backlog::{Backlogs, Held};
 
 /// Bytes of a body that need no share.
 pub(super) const FREE: usize = 16 << 10;
@@ -30,19 +31,25 @@ pub(super) const LONGEST: Duration = Duration::from_secs(45);
 const UNIT: usize = 1 << 10;
 
 /// The memory that all connections share.
-pub(super) struct Memory(Arc<Semaphore>);
+pub(super) struct Memory {
+    shares: Arc<Semaphore>,
+    /// What needs no share.
+    pub(super) backlogs: Arc<Backlogs>,
+}
 
 /// What one connection may take of it.
 #[derive(Clone)]
 pub(super) struct Allowance {
     altogether: Arc<Semaphore>,
     own: Arc<Semaphore>,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<Shares>>,
+    /// What needs no share.
+    pub(super) small: Held,
 }
 
 /// When each share that is held was taken, the oldest first.
 #[derive(Default)]
-struct Held {
+struct Shares {
     next: u64,
     since: BTreeMap<u64, Instant>,
 }
@@ -50,21 +57,22 @@ struct Held {
 /// Memory that is taken until this is dropped.
 pub(super) struct Share {
     number: u64,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<Shares>>,
     permits: [OwnedSemaphorePermit; 2],
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(ALTOGETHER / UNIT)))
+        Self { shares: Arc::new(Semaphore::new(ALTOGETHER / UNIT)), backlogs: Arc::default() }
     }
 
     /// What a new connection may take.
     pub(super) fn allowance(&self) -> Allowance {
         Allowance {
-            altogether: Arc::clone(&self.0),
+            altogether: Arc::clone(&self.shares),
             own: Arc::new(Semaphore::new(PER_CONNECTION / UNIT)),
             held: Arc::default(),
+            small: Held::default(),
         }
     }
 }
@@ -107,20 +115,6 @@ impl Share {
         }
         Some(self)
     }
-
-    /// `bytes`, which hold this share for as long as anybody holds them.
-    pub(super) fn attach(share: Option<Self>, bytes: Vec<u8>) -> Bytes {
-        struct Shared(Vec<u8>, #[expect(dead_code, reason = "held, not read")] Share);
-        impl AsRef<[u8]> for Shared {
-            fn as_ref(&self) -> &[u8] {
-                &self.0
-            }
-        }
-        match share {
-            None => bytes.into(),
-            Some(share) => Bytes::from_owner(Shared(bytes, share)),
-        }
-    }
 }
 
 impl Drop for Share {
@@ -129,7 +123,7 @@ impl Drop for Share {
     }
 }
 
-fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+fn lock(held: &Mutex<Shares>) -> MutexGuard<'_, Shares> {
     // insertions and removals are whole
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -146,7 +140,7 @@ mod tests {
     async fn one_connection_waits_for_its_own_answers_and_all_wait_for_each_others() {
         let memory = Memory::new();
         let mut all = Vec::new();
-        while memory.0.available_permits() >= PER_CONNECTION / UNIT {
+        while memory.shares.available_permits() >= PER_CONNECTION / UNIT {
             let one = memory.allowance();
             let share = one.take(PER_CONNECTION).await.unwrap();
             assert!(poll!(pin!(one.take(1))).is_pending(), "its own limit");
@@ -163,7 +157,7 @@ mod tests {
     async fn an_answer_keeps_of_its_share_what_it_needs() {
         let memory = Memory::new();
         let one = memory.allowance();
-        let free = || memory.0.available_permits();
+        let free = || memory.shares.available_permits();
         let all = free();
         let large = one.take(1 << 20).await.unwrap().for_answer(100_000).unwrap();
         assert_eq!((all - free(), large.bytes()), (98, 98 << 10));
@@ -176,14 +170,12 @@ mod tests {
     async fn whoever_holds_an_answer_for_too_long_is_noticed() {
         let connection = Memory::new().allowance();
         let share = connection.take(1 << 20).await;
-        let answer = Share::attach(share, vec![7; 10]);
-        assert_eq!(&answer[..], [7; 10]);
         tokio::time::advance(LONGEST).await;
         assert!(!connection.is_overdrawn());
         let later = connection.take(1 << 20).await;
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(connection.is_overdrawn());
-        drop(answer);
+        drop(share);
         assert!(!connection.is_overdrawn());
         drop(later);
     }

@@ -7,7 +7,9 @@
 //! The order of checks is that of KES (contract §1.2): method, body limit, enclave, rights, name, existence, body.
 
 mod access;
+mod activity;
 mod admission;
+mod backlog;
 mod body;
 mod call;
 mod changes;
@@ -176,6 +178,18 @@ impl Server {
         metrics.counter("kes_damaged_records_total", "Times that a record did not open.", || {
             damaged_records_met() as f64
         });
+        let memory = memory::Memory::new();
+        let (now, ever) = (Arc::clone(&memory.backlogs), Arc::clone(&memory.backlogs));
+        metrics.gauge(
+            "kes_unread_bytes",
+            "What requests and answers that clients keep waiting hold in memory, beyond a small part per connection.",
+            move || now.bytes() as f64,
+        );
+        metrics.counter(
+            "kes_connections_closed_for_memory_total",
+            "Connections that were closed because answers that nobody read took too much memory.",
+            move || ever.closed() as f64,
+        );
         let errors = Arc::new(Feed::default());
         let feeds = [Arc::clone(audit.feed()), Arc::clone(&errors)];
         metrics.counter("kes_log_stream_dropped_total", "Lines that followers of a log missed.", move || {
@@ -192,7 +206,7 @@ impl Server {
             generation,
             errors,
             draining: CancellationToken::new(),
-            memory: memory::Memory::new(),
+            memory,
             changes: changes::Changes::new(CHANGES),
             ids: call::RequestIds::new(&System),
         });

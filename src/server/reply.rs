@@ -10,10 +10,12 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
-use http_body_util::Full;
 use serde::Serialize;
 
-use super::memory::{Allowance, Share};
+use super::{
+    backlog::Counted,
+    memory::{Allowance, Share},
+};
 use crate::api::ApiError;
 
 /// The type of listings, on which clients choose their parser.
@@ -44,7 +46,7 @@ pub(super) type Parts = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 /// The body of a response.
 pub(super) enum Outgoing {
     /// It is known; nearly every one is.
-    Whole(Full<Bytes>),
+    Whole(Whole),
     /// It is made as fast as the client reads.
     Parts {
         parts: Parts,
@@ -53,14 +55,61 @@ pub(super) enum Outgoing {
     },
 }
 
-impl Outgoing {
-    /// Drops `guard` at the end of the body; at once when that is known already.
-    pub(super) fn holding(self, guard: impl Send + 'static) -> Self {
-        match self {
-            Self::Whole(_) => self,
-            Self::Parts { parts, held: _ } => Self::Parts { parts, held: Some(Box::new(guard)) },
+/// A body that is known, and what it holds until it has left.
+#[derive(Default)]
+pub(super) struct Whole {
+    bytes: Vec<u8>,
+    share: Option<Share>,
+    counted: Option<Counted>,
+}
+
+impl Whole {
+    fn new(bytes: Vec<u8>, share: Option<Share>) -> Self {
+        let share = share.and_then(|share| share.for_answer(bytes.len()));
+        Self { bytes, share, counted: None }
+    }
+}
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl From<Whole> for Bytes {
+    fn from(whole: Whole) -> Self {
+        match whole {
+            Whole { bytes, share: None, counted: None } => bytes.into(),
+            whole => Self::from_owner(whole),
         }
     }
+}
+
+/// `response`, which drops `busy` at the end of its body, at once when that is known already, and `counted` when its last
+/// byte has left or is given up.
+pub(super) fn until_taken(
+    mut response: Response<Outgoing>,
+    busy: impl Send + 'static,
+    mut counted: Option<Counted>,
+) -> Response<Outgoing> {
+    match response.body_mut() {
+        Outgoing::Parts { parts: _, held } => *held = Some(Box::new((busy, counted))),
+        Outgoing::Whole(whole) => {
+            if let Some(counted) = &mut counted {
+                counted.answered(if whole.share.is_some() { 0 } else { whole.bytes.len() });
+            }
+            if !whole.bytes.is_empty() {
+                whole.counted = counted;
+            } else if counted.is_some() {
+                // of an answer without a body the header is what waits, and this one of it is written last and not kept
+                let zero = Bytes::from_owner(Whole { bytes: b"0".to_vec(), share: None, counted });
+                if let Ok(zero) = HeaderValue::from_maybe_shared(zero) {
+                    response.headers_mut().insert(header::CONTENT_LENGTH, zero);
+                }
+            }
+        }
+    }
+    response
 }
 
 impl http_body::Body for Outgoing {
@@ -72,7 +121,8 @@ impl http_body::Body for Outgoing {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
-            Self::Whole(whole) => Pin::new(whole).poll_frame(cx),
+            Self::Whole(whole) if whole.bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(whole) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(whole).into())))),
             Self::Parts { parts, held } => {
                 let polled = parts.as_mut().poll_next(cx);
                 if matches!(polled, Poll::Ready(None)) {
@@ -85,14 +135,14 @@ impl http_body::Body for Outgoing {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(whole) => whole.is_end_stream(),
+            Self::Whole(whole) => whole.bytes.is_empty(),
             Self::Parts { .. } => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(whole) => whole.size_hint(),
+            Self::Whole(whole) => SizeHint::with_exact(whole.bytes.len() as u64),
             Self::Parts { .. } => SizeHint::default(),
         }
     }
@@ -166,7 +216,7 @@ impl Reply {
             }
             Self::Metrics(text) => ("text/plain; version=0.0.4; charset=utf-8", text.into_bytes()),
         };
-        let mut response = Response::new(Outgoing::Whole(Full::new(attach(share, body))));
+        let mut response = Response::new(Outgoing::Whole(Whole::new(body, share)));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
@@ -174,11 +224,11 @@ impl Reply {
 
 /// `body`, which holds as much of `share` as it needs.
 fn attach(share: Option<Share>, body: Vec<u8>) -> Bytes {
-    Share::attach(share.and_then(|share| share.for_answer(body.len())), body)
+    Whole::new(body, share).into()
 }
 
 fn empty() -> Response<Outgoing> {
-    let mut response = Response::new(Outgoing::Whole(Full::default()));
+    let mut response = Response::new(Outgoing::Whole(Whole::default()));
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     response
 }
@@ -190,7 +240,7 @@ pub(super) fn refusal(error: &ApiError) -> Response<Outgoing> {
     // neither the writer nor a string can fail
     let _ = serde_json::to_writer(&mut body, error.message());
     body.push(b'}');
-    let mut response = Response::new(Outgoing::Whole(Full::new(escape(body).into())));
+    let mut response = Response::new(Outgoing::Whole(Whole::new(escape(body), None)));
     *response.status_mut() =
         StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -314,24 +364,42 @@ mod tests {
         assert_eq!(body(Reply::bytes_array("plaintext", [[0; 0]; 0])), "[]\n");
     }
 
+    fn held_by(reply: Reply, guard: &std::sync::Arc<()>) -> Outgoing {
+        until_taken(reply.into_http(None, &allowance()), std::sync::Arc::clone(guard), None).into_body()
+    }
+
+    #[tokio::test]
+    async fn what_an_answer_is_counted_with_is_given_back_when_it_was_taken_or_dropped() {
+        use http_body_util::BodyExt as _;
+        let held = crate::server::backlog::Held::default();
+        for reply in [Reply::Json(vec![b'1'; 100]), Reply::Empty, Reply::Lines(vec![])] {
+            let response = until_taken(reply.into_http(None, &allowance()), (), Some(held.request(0)));
+            let (head, body) = response.into_parts();
+            let collected = body.collect().await.unwrap().to_bytes();
+            assert!(!held.is_empty(), "it is there");
+            if collected.is_empty() {
+                assert_eq!(head.headers["content-length"], "0");
+            }
+            drop((head, collected));
+            assert!(held.is_empty());
+        }
+    }
+
     #[tokio::test]
     async fn a_body_in_parts_holds_its_guard_to_its_end_and_a_whole_one_does_not() {
         use http_body_util::BodyExt as _;
         let guard = std::sync::Arc::new(());
         let held = || std::sync::Arc::strong_count(&guard) > 1;
-        let _whole =
-            Reply::Empty.into_http(None, &allowance()).into_body().holding(std::sync::Arc::clone(&guard));
+        let _whole = held_by(Reply::Empty, &guard);
         assert!(!held());
         let parts = Reply::Stream(Box::pin(futures::stream::iter([Bytes::from("a\n"), Bytes::from("b\n")])));
-        let mut body = parts.into_http(None, &allowance()).into_body().holding(std::sync::Arc::clone(&guard));
+        let mut body = held_by(parts, &guard);
         for part in ["a\n", "b\n"] {
             assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), part);
             assert!(held());
         }
         assert!(body.frame().await.is_none() && !held());
-        let abandoned =
-            Reply::Stream(Box::pin(futures::stream::pending())).into_http(None, &allowance()).into_body();
-        let abandoned = abandoned.holding(std::sync::Arc::clone(&guard));
+        let abandoned = held_by(Reply::Stream(Box::pin(futures::stream::pending())), &guard);
         assert!(held());
         drop(abandoned);
         assert!(!held());

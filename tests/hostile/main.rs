@@ -16,6 +16,7 @@ mod reload;
 mod server;
 mod sizes;
 mod slow;
+mod unread;
 
 /// `n`, or as many times more as `KES_HOSTILE` says.
 fn times(n: usize) -> usize {

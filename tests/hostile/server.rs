@@ -181,7 +181,7 @@ impl Server {
         self.ask_health("/readyz").await.lines().next().unwrap_or_default().to_owned()
     }
 
-    async fn ask_health(&self, path: &str) -> String {
+    pub(crate) async fn ask_health(&self, path: &str) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut stream = TcpStream::connect(self.health).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

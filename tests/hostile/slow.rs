@@ -43,7 +43,13 @@ async fn trickle(
 async fn slow_headers_handshakes_and_bodies_are_cut_off_in_time_and_slow_nobody_down() {
     let server = Server::start().await;
     let witness = Witness::start(&server).await;
-    tokio::join!(slow_headers(&server), slow_handshakes(&server), slow_bodies(&server));
+    tokio::join!(
+        slow_headers(&server),
+        slow_headers_of_http2(&server),
+        slow_handshakes(&server),
+        slow_bodies(&server),
+        slow_bodies_of_http2(&server)
+    );
     witness.kept_its_latency("slow clients").await;
 }
 
@@ -57,6 +63,38 @@ async fn slow_headers(server: &Server) {
     });
     for took in futures::future::join_all(attackers).await {
         assert!((Duration::from_secs(4)..Duration::from_secs(15)).contains(&took), "header: {took:?}");
+    }
+}
+
+/// So is one of HTTP/2, whether its frames stop, come without end, or come byte by byte, and also beside a request that is
+/// on its way.
+async fn slow_headers_of_http2(server: &Server) {
+    let (stranger, block) = (stranger(), frames::block("GET", "/version"));
+    let begun = |stream| frames::frame(frames::HEADERS, 0, stream, &block);
+    let half = frames::request(1, "GET", "/version")[..20].to_vec();
+    let post = frames::block("POST", "/v1/key/generate/key");
+    let on_its_way = frames::frame(frames::HEADERS, frames::END_HEADERS, 1, &post);
+    let attacks = [
+        (&stranger, begun(1), None),
+        (&stranger, half.clone(), None),
+        (&stranger, half, Some(vec![b'x'])),
+        (&stranger, begun(1), Some(frames::frame(frames::CONTINUATION, 0, 1, &[0, 1, b'x', 1, b'y']))),
+        (&server.admin, [on_its_way, begun(3)].concat(), None),
+    ];
+    let attackers = attacks.iter().cycle().take(times(50)).map(|(who, begun, more)| async move {
+        let mut stream = server.connect(&server.tls(who, "h2")).await.unwrap();
+        stream.write_all(&[frames::hello(&[]), begun.clone()].concat()).await.unwrap();
+        // the half of a frame has 30 bytes to come, which is less than three seconds' worth of one attack
+        let bytes = more.iter().flat_map(|more| std::iter::repeat_n(more.clone(), 100)).flatten();
+        let bytes =
+            if more.as_ref().is_some_and(|more| more.len() == 1) { bytes.take(10) } else { bytes.take(1000) };
+        trickle(stream, bytes).await
+    });
+    for took in futures::future::join_all(attackers).await {
+        assert!(
+            (Duration::from_secs(4)..Duration::from_secs(15)).contains(&took),
+            "header of HTTP/2: {took:?}"
+        );
     }
 }
 
@@ -102,6 +140,35 @@ async fn slow_bodies(server: &Server) {
     for (answer, took) in futures::future::join_all(waiting).await {
         assert_eq!(answer, "HTTP/1.1 503");
         assert!((Duration::from_secs(14)..Duration::from_secs(25)).contains(&took), "body: {took:?}");
+    }
+}
+
+/// Over HTTP/2 as well.
+async fn slow_bodies_of_http2(server: &Server) {
+    let attackers = (0..times(10)).map(|_| async {
+        let mut stream = server.connect(&server.tls(&server.admin, "h2")).await.unwrap();
+        let head = frames::block("POST", "/v1/key/generate/key");
+        let head = frames::frame(frames::HEADERS, frames::END_HEADERS, 1, &head);
+        let begun = frames::frame(frames::DATA, 0, 1, b"{");
+        stream.write_all(&[frames::hello(&[]), head, begun].concat()).await.unwrap();
+        let began = Instant::now();
+        loop {
+            let frame = frames::read(&mut stream).await.expect("it is answered");
+            if frame.kind == frames::HEADERS {
+                // :status 503, literally or in the Huffman code of HPACK (RFC 7541 appendix B)
+                let is_503 = [&b"503"[..], &[0x6c, 0x0c, 0xff]]
+                    .iter()
+                    .any(|code| frame.payload.windows(3).any(|three| three == *code));
+                assert!(is_503, "{:x?}", frame.payload);
+                return began.elapsed();
+            }
+        }
+    });
+    for took in futures::future::join_all(attackers).await {
+        assert!(
+            (Duration::from_secs(14)..Duration::from_secs(25)).contains(&took),
+            "body of HTTP/2: {took:?}"
+        );
     }
 }
 
