@@ -19,7 +19,7 @@ pub use spec::{
 };
 pub use status::{
     Bootstrap, BootstrapPhase, CertificateStatus, EnclaveContents, Injected, IssuedSecret, KesClusterStatus,
-    MountKind, TenantPhase, TenantStatus,
+    KeyOwners, MountKind, TenantPhase, TenantStatus,
 };
 pub use surroundings::{IssuerKind, IssuerReference, Monitoring, NetworkPolicy, SecretReference, Tls};
 pub use wiring::{LabelExpression, LabelOperator, Mode, Mount, RestartPolicy, Tenant, TenantSelector};

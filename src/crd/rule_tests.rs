@@ -35,9 +35,9 @@ fn a_resource_within_the_rules_breaks_none() {
     }
 }
 
-#[test]
-fn each_rule_about_a_new_resource_refuses_what_it_names() {
-    for (spec, message) in [
+/// Specs of a new resource, each with the one rule that it breaks.
+fn new_resources() -> Vec<(&'static str, &'static str)> {
+    vec![
         ("{replicas: 2}", "spec.replicas must be odd"),
         ("{replicas: 6}", "spec.replicas must be odd"),
         ("{storage: {size: '0'}}", "spec.storage.size must be greater than 0"),
@@ -64,16 +64,29 @@ fn each_rule_about_a_new_resource_refuses_what_it_names() {
             "{tenantSelector: {matchExpressions: [{key: a, operator: In}]}}",
             "values are needed for In and NotIn",
         ),
-    ] {
+        (
+            "{tenantSelector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}",
+            "values are needed for In and NotIn",
+        ),
+        (
+            "{tls: {serverSecretRef: {name: mine}, issuerRef: {name: ours}}}",
+            "spec.tls takes serverSecretRef or issuerRef, not both",
+        ),
+    ]
+}
+
+#[test]
+fn each_rule_about_a_new_resource_refuses_what_it_names() {
+    for (spec, message) in new_resources() {
         let found = broken(None, &cluster(spec));
         assert!(found.len() == 1 && found[0].starts_with(message), "{spec}: {found:?}");
     }
 }
 
-#[test]
-fn each_rule_about_a_change_refuses_what_it_names() {
+/// Changes, each with the one rule that it breaks.
+fn changes() -> Vec<(String, String, &'static str)> {
     let same_size = "size: 1Gi";
-    for (before, after, message) in [
+    vec![
         ("{}".to_owned(), "{seal: {secretRef: {name: mine}}}".to_owned(), "spec.seal cannot be changed"),
         ("{seal: {secretRef: {name: mine}}}".into(), "{}".into(), "spec.seal cannot be changed"),
         (
@@ -96,7 +109,12 @@ fn each_rule_about_a_change_refuses_what_it_names() {
             format!("{{storage: {{{same_size}, storageClassName: slow}}}}"),
             "spec.storage.storageClassName cannot be changed",
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn each_rule_about_a_change_refuses_what_it_names() {
+    for (before, after, message) in changes() {
         let found = broken(Some(&cluster(&before)), &cluster(&after));
         assert!(found.len() == 1 && found[0].starts_with(message), "{before} → {after}: {found:?}");
     }
@@ -112,16 +130,54 @@ fn each_rule_about_a_change_refuses_what_it_names() {
     }
 }
 
-#[test]
-fn a_name_that_no_service_could_have_is_refused() {
-    for (name, message) in [
+/// Names, each with the one rule that it breaks.
+fn names() -> Vec<(String, &'static str)> {
+    vec![
         ("n".repeat(41), "metadata.name must be 40 characters or fewer"),
         ("1st".into(), "metadata.name must begin with a letter"),
         ("a.b".into(), "metadata.name must begin with a letter"),
-    ] {
+        ("minio".into(), "metadata.name must not begin with 'minio'"),
+        ("minio-kms".into(), "metadata.name must not begin with 'minio'"),
+    ]
+}
+
+#[test]
+fn a_name_that_no_service_could_have_or_that_minio_would_take_for_its_own_is_refused() {
+    for (name, message) in names() {
         let mut cluster = cluster("{}");
         cluster.metadata.name = Some(name.clone());
         let found = broken(None, &cluster);
         assert!(found.len() == 1 && found[0].starts_with(message), "{name}: {found:?}");
+    }
+}
+
+/// The messages of all rules in a schema.
+fn messages(schema: &serde_json::Value, found: &mut Vec<String>) {
+    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+        found.extend(rule["message"].as_str().map(str::to_owned));
+    }
+    match schema {
+        serde_json::Value::Object(fields) => fields.values().for_each(|field| messages(field, found)),
+        serde_json::Value::Array(items) => items.iter().for_each(|item| messages(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_rule_of_the_definition_is_broken_in_the_table_here_and_in_that_of_the_real_api_server() {
+    /// Enough of a message to tell it from all others.
+    const BEGINNING: usize = 24;
+    let mut all = Vec::new();
+    messages(&serde_json::to_value(KesCluster::crd()).unwrap(), &mut all);
+    all.sort();
+    all.dedup();
+    assert!(all.len() >= 13, "{all:#?}");
+    let mut here: Vec<_> = new_resources().into_iter().map(|(_, message)| message).collect();
+    here.extend(changes().into_iter().map(|(_, _, message)| message));
+    here.extend(names().into_iter().map(|(_, message)| message));
+    let there = include_str!("../../tests/e2e/invalid_specs.rs");
+    for message in all {
+        assert!(here.iter().any(|known| message.starts_with(known)), "not broken here: {message}");
+        assert!(there.contains(&message[..BEGINNING]), "not broken on the real API server: {message}");
     }
 }

@@ -70,7 +70,8 @@ use super::{
         label_selector_path = ".status.selector"
     ),
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name must be 40 characters or fewer: names of Services and Secrets are made from it"),
-    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must begin with a letter and consist of a-z, 0-9 and '-': a Service gets this name")
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must begin with a letter and consist of a-z, 0-9 and '-': a Service gets this name"),
+    validation = Rule::new("!self.metadata.name.startsWith('minio')").message("metadata.name must not begin with 'minio': Kubernetes makes variables MINIO_… of a Service's name in the pods beside it, and MinIO takes those for settings of its own")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

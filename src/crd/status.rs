@@ -122,6 +122,23 @@ pub struct EnclaveContents {
     /// Identities that it gave a policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub identities: Vec<String>,
+
+    /// Whose each of the keys is. What it does not name was made by a release that did not note it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["key".into()]))]
+    pub key_owners: Vec<KeyOwners>,
+}
+
+/// Whose a key is, so that it stays denied to others when those who have it leave the spec.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyOwners {
+    /// Name of the key.
+    pub key: String,
+
+    /// Tenants that have or had it as their default, as `namespace/name`. Without any it is the applications'.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<String>,
 }
 
 /// The certificate that the key servers present.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client, Resource,
     runtime::events::{Event, Recorder, Reporter},
@@ -118,9 +119,14 @@ impl Context {
 
     /// Publishes an event about `cluster`. A lost event is no reason to stop.
     pub(crate) async fn tell(&self, cluster: &KesCluster, news: News) {
+        self.tell_about(&cluster.object_ref(&()), news).await;
+    }
+
+    /// The same about any object.
+    pub(crate) async fn tell_about(&self, about: &ObjectReference, news: News) {
         let News { kind, action, reason, note } = news;
         let event = Event { type_: kind, reason, note: Some(note), action: action.into(), secondary: None };
-        if let Err(error) = self.recorder.publish(&event, &cluster.object_ref(&())).await {
+        if let Err(error) = self.recorder.publish(&event, about).await {
             tracing::warn!(%error, reason = event.reason, "failed to publish an event");
         }
     }

@@ -31,7 +31,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Error, cluster, metrics::PassResult, names, optional_watch, tenant};
+use super::{Context, Error, cluster, metrics::PassResult, names, optional_watch, tenant, unreadable};
 use crate::crd::KesCluster;
 
 /// Passes at the same time, over different clusters.
@@ -59,6 +59,7 @@ struct State {
     context: Context,
     /// Passes that failed in a row, by cluster.
     failures: Mutex<HashMap<(String, String), u32>>,
+    unreadable: unreadable::Told,
 }
 
 /// Checks that KesClusters can be listed, so that a missing CRD or role is one sentence at the start.
@@ -87,7 +88,8 @@ pub(super) fn stop_on_signal() -> CancellationToken {
 
 /// Runs until `stop`; passes under way are finished.
 pub(super) async fn run(context: Context, namespaces: &[String], stop: CancellationToken) {
-    let state = Arc::new(State { context, failures: Mutex::default() });
+    let state =
+        Arc::new(State { context, failures: Mutex::default(), unreadable: unreadable::Told::default() });
     let controllers: Vec<_> = if namespaces.is_empty() {
         vec![control(Arc::clone(&state), None, stop.clone())]
     } else {
@@ -166,6 +168,12 @@ async fn reconcile(cluster: Arc<Guarded>, state: Arc<State>) -> Result<Action, P
         Ok(cluster) => cluster,
         Err(error) => {
             tracing::warn!(%error, name = error.metadata.name, "a KesCluster cannot be read");
+            let (namespace, name) = key(&*cluster);
+            let told =
+                unreadable::tell(&state.context, &state.unreadable, &namespace, &name, &error.error).await;
+            if let Err(error) = told {
+                tracing::warn!(%error, name, namespace, "failed to tell in its conditions that it cannot be read");
+            }
             return Ok(Action::await_change());
         }
     };

@@ -182,7 +182,9 @@ impl FakeApi {
             return refusal(409, "Conflict");
         }
         let mut object = found.unwrap_or_else(|| json!({}));
-        if path.ends_with("/status") {
+        if path.ends_with("/status") && *method == Method::PATCH {
+            merge(&mut object["status"], &body["status"]);
+        } else if path.ends_with("/status") {
             object["status"] = body["status"].clone();
         } else if *method == Method::PUT {
             // what a PUT does not decide

@@ -23,6 +23,7 @@ mod requests;
 mod rights;
 mod rule;
 mod tenant;
+mod unreadable;
 
 use std::net::SocketAddr;
 

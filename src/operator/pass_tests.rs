@@ -286,81 +286,6 @@ async fn the_finalizer_is_there_before_anything_else_and_goes_with_the_last_tena
     assert_eq!(world.pass().await, Vec::<String>::new());
 }
 
-/// A `KesCluster` with a wired Tenant, that somebody deletes.
-async fn deleting(annotations: serde_json::Value) -> World {
-    let world = World::new();
-    world.pass().await;
-    let tenant = json!({"apiVersion": "minio.min.io/v2", "kind": "Tenant",
-        "metadata": {"name": "myminio", "namespace": "tenant-lite", "uid": "u"},
-        "spec": {"env": [{"name": "MINIO_KMS_KES_ENDPOINT", "value": "https://vault.keys.svc.cluster.local:7373"}]}});
-    world.api.put(TENANT, tenant);
-    let mut cluster = world.api.get(CLUSTER).unwrap();
-    cluster["metadata"]["deletionTimestamp"] = "2026-11-25T10:00:00Z".into();
-    cluster["metadata"]["annotations"] = annotations;
-    cluster["status"]["tenants"] = json!([{"namespace": "tenant-lite", "name": "myminio", "phase": "Verified",
-        "reason": "Verified", "message": "", "since": "2026-11-25T10:00:00Z", "uid": "u",
-        "injected": {"endpoint": "https://vault.keys.svc.cluster.local:7373", "keyName": "minio-default-key",
-            "mount": "ClientCertSecrets", "path": "/tmp/certs/client-0"}}]);
-    world.api.put(CLUSTER, cluster);
-    world
-}
-
-#[tokio::test]
-async fn a_deletion_waits_for_the_tenants_and_the_cluster_is_looked_after_meanwhile() {
-    let world = deleting(json!({"kes-operator.io/acknowledge-deletion": "true"})).await;
-    world.api.remove("/api/v1/namespaces/keys/services/vault");
-    let writes = world.pass().await;
-    assert!(writes.contains(&"PATCH /api/v1/namespaces/keys/services/vault".to_owned()), "{writes:?}");
-    let cluster = world.api.get(CLUSTER).unwrap();
-    assert_eq!(cluster["metadata"]["finalizers"], json!(["kes-operator.io/tenants"]));
-    let conditions = cluster["status"]["conditions"].as_array().unwrap().clone();
-    let deletable = conditions.iter().find(|condition| condition["type"] == "Deletable").unwrap();
-    assert!(deletable["message"].as_str().unwrap().contains("tenant-lite/myminio"), "{deletable}");
-}
-
-/// The pass that patched it may have ended before its status was written.
-#[tokio::test]
-async fn a_deletion_waits_also_for_a_tenant_that_only_its_own_spec_knows_to_be_wired() {
-    for known in [true, false] {
-        let world = deleting(json!({})).await;
-        let mut tenant = world.api.get(TENANT).unwrap();
-        tenant["spec"]["externalClientCertSecrets"] =
-            json!([{"name": "kes-client-vault", "type": "cert-manager.io/v1"}]);
-        world.api.put(TENANT, tenant);
-        let mut cluster = world.api.get(CLUSTER).unwrap();
-        match known {
-            true => drop(cluster["status"]["tenants"][0].as_object_mut().unwrap().remove("injected")),
-            false => cluster["status"]["tenants"] = json!([]),
-        }
-        world.api.put(CLUSTER, cluster);
-        world.pass().await;
-        let finalizers = world.api.get(CLUSTER).unwrap()["metadata"]["finalizers"].clone();
-        assert_eq!(finalizers, json!(["kes-operator.io/tenants"]), "{known}");
-    }
-}
-
-#[tokio::test]
-async fn an_acknowledged_deletion_or_one_without_dependents_hands_everything_over() {
-    for acknowledged in [true, false] {
-        let world = deleting(json!({"kes-operator.io/acknowledge-deletion": "vault"})).await;
-        if !acknowledged {
-            world.api.remove(TENANT);
-        }
-        world.pass().await;
-        assert_eq!(world.api.get(CLUSTER).unwrap()["metadata"]["finalizers"], json!([]));
-        let owner =
-            |path: &str| world.api.get(path).unwrap()["metadata"]["ownerReferences"][0]["kind"].clone();
-        assert_eq!(owner(STATEFUL_SET), "KesCluster");
-        assert_eq!(owner(&format!("{SECRETS}/vault-server-tls")), "KesCluster");
-        assert_eq!(
-            owner(&format!("{SECRETS}/vault-seal")),
-            json!(null),
-            "Retain keeps what opens the volumes"
-        );
-        assert_eq!(world.pass().await, Vec::<String>::new(), "what is on its way out is left alone");
-    }
-}
-
 /// An API server that knows the Prometheus Operator's kinds.
 fn with_monitoring(world: &World) {
     let resource = |name: &str, kind: &str| {
@@ -506,3 +431,8 @@ async fn every_kind_that_is_made_is_watched_by_label_since_what_tenants_depend_o
     }
     stop.cancel();
 }
+
+#[path = "deleting_tests.rs"]
+mod deleting;
+#[path = "selecting_tests.rs"]
+mod selecting;

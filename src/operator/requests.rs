@@ -9,7 +9,8 @@ pub(crate) const APPROVE_RESTART: &str = "kes-operator.io/approve-restart";
 /// Annotation: tenants that left the spec and shall lose their wiring, as `namespace/name, …`.
 pub(crate) const UNWIRE: &str = "kes-operator.io/unwire";
 /// Annotation: deletion although tenants depend on it. Its value is the name of the KesCluster, so that nobody copies it
-/// from one to another by mistake.
+/// from one to another by mistake. It counts while the deletion waits: what was said before it was asked for is taken back,
+/// so that no later deletion finds it.
 pub(crate) const ACKNOWLEDGE_DELETION: &str = "kes-operator.io/acknowledge-deletion";
 
 /// A tenant by namespace and name.
@@ -33,6 +34,15 @@ impl Requests {
         }
     }
 
+    /// Takes back an acknowledgement of a deletion that nobody asks for.
+    pub(crate) fn void(
+        annotations: &BTreeMap<String, String>,
+        is_deleting: bool,
+    ) -> BTreeMap<&'static str, Option<String>> {
+        let stands = !is_deleting && annotations.contains_key(ACKNOWLEDGE_DELETION);
+        stands.then_some((ACKNOWLEDGE_DELETION, None)).into_iter().collect()
+    }
+
     /// The annotations that are left when what was done is taken out; `None` removes one. An approval is spent when the
     /// tenant runs with what was approved, so that it does not count for the next change.
     pub(crate) fn rest(
@@ -50,7 +60,10 @@ impl Requests {
                 || is_wanted(tenant),
                 |known| {
                     known.phase != TenantPhase::Verified
-                        && known.injected.as_ref().is_none_or(|injected| !injected.approved)
+                        && known
+                            .injected
+                            .as_ref()
+                            .is_none_or(|injected| !injected.approved || injected.intended)
                 },
             )
         };
@@ -112,6 +125,14 @@ mod tests {
     }
 
     #[test]
+    fn an_acknowledgement_counts_only_while_a_deletion_waits() {
+        let text = annotations(ACKNOWLEDGE_DELETION, "vault");
+        assert_eq!(Requests::void(&text, false), BTreeMap::from([(ACKNOWLEDGE_DELETION, None)]));
+        assert!(Requests::void(&text, true).is_empty());
+        assert!(Requests::void(&BTreeMap::new(), false).is_empty());
+    }
+
+    #[test]
     fn what_was_done_is_taken_out_of_the_annotation() {
         let text = annotations(APPROVE_RESTART, "n/open, n/running, n/done, n/unknown");
         let requests = Requests::of("vault", &text);
@@ -124,6 +145,11 @@ mod tests {
             requests.rest(&text, &tenants, |_| false),
             BTreeMap::from([(APPROVE_RESTART, Some("n/open".into()))])
         );
+        // what was only meant to be sent may have to be sent again
+        let text = annotations(APPROVE_RESTART, "n/meant");
+        let mut meant = tenant("meant", "Prepared", true);
+        meant.injected.as_mut().unwrap().intended = true;
+        assert!(Requests::of("vault", &text).rest(&text, &[meant], |_| false).is_empty());
         // approved together with the spec that names it, before the first pass
         let early = annotations(APPROVE_RESTART, "n/new");
         let is_new = |tenant: &TenantRef| tenant.1 == "new";

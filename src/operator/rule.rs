@@ -31,6 +31,8 @@ pub(crate) enum Rule {
     Expanding { size: String },
     /// Tenants cannot be listed by their labels.
     SelectionRefused { problem: String },
+    /// More Tenants carry the labels than one key service takes.
+    TooManySelected { found: usize, most: usize },
     /// A Secret that was generated is gone.
     SecretLost { purpose: Purpose, secret: String },
     /// A Secret that was generated holds other key material than it did.
@@ -76,6 +78,7 @@ impl Rule {
             Self::ExpansionRefused { .. } => "ExpansionRefused".into(),
             Self::Expanding { .. } => "Expanding".into(),
             Self::SelectionRefused { .. } => "SelectionRefused".into(),
+            Self::TooManySelected { .. } => "TooManySelected".into(),
             Self::SecretLost { purpose, .. } => format!("{}SecretLost", purpose.reason()),
             Self::SecretChanged { purpose, .. } => format!("{}SecretChanged", purpose.reason()),
             Self::SecretUnreadable { .. } => "SecretUnreadable".into(),
@@ -113,6 +116,7 @@ impl Rule {
             | Self::TrustWouldChange { .. }
             | Self::CertificateExpires { .. }
             | Self::ExpansionRefused { .. }
+            | Self::TooManySelected { .. }
             | Self::SecretLost { .. }
             | Self::SecretChanged { .. }
             | Self::SecretUnreadable { .. }
@@ -176,7 +180,13 @@ impl fmt::Display for Rule {
             }
             Self::SelectionRefused { problem } => write!(
                 f,
-                "failed to list Tenants for spec.tenantSelector: {problem}; nothing is changed until that works"
+                "failed to list Tenants for spec.tenantSelector: {problem}. Tenants of there that are known are looked after as \
+                 they are, and none is found there before that works"
+            ),
+            Self::TooManySelected { found, most } => write!(
+                f,
+                "spec.tenantSelector selects {found} Tenants, and one KesCluster takes {most} by their labels: those that are \
+                 wired, and then by name. Narrow it with namespaces or labels, or make another KesCluster for the rest"
             ),
             Self::SecretLost { purpose, secret } => write!(
                 f,

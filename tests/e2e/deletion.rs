@@ -7,7 +7,7 @@ use k8s_openapi::api::{
 use kes::crd::{KesCluster, TenantPhase};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
 };
 use serde_json::json;
 
@@ -37,6 +37,18 @@ async fn refused(world: World) -> Outcome {
     world.tenant_is(CLUSTER, &namespace, TenantPhase::Patched, "WaitingForTemplate").await?;
     let before = world.fingerprint(CLUSTER).await?;
     let pod = world.api::<Pod>().get(&format!("{CLUSTER}-0")).await?;
+
+    // said before anybody asked, it does not count
+    let early = json!({"metadata": {"annotations": {"kes-operator.io/acknowledge-deletion": CLUSTER}}});
+    world.raw_clusters().patch(CLUSTER, &PatchParams::default(), &Patch::Merge(early)).await?;
+    until(world.raw_clusters(), CLUSTER, "no acknowledgement", |cluster: Option<&DynamicObject>| {
+        let cluster = cluster.ok_or("no KesCluster")?;
+        match cluster.annotations().get("kes-operator.io/acknowledge-deletion") {
+            None => Ok(()),
+            Some(name) => Err(name.clone()),
+        }
+    })
+    .await?;
 
     // a foreground deletion collects what is owned first: nothing must be
     world.raw_clusters().delete(CLUSTER, &DeleteParams::foreground()).await?;

@@ -133,6 +133,26 @@ fn table() -> Vec<(&'static str, Value, &'static str)> {
             "spec.tenantSelector.enclave must be 'default'",
         ),
         ("tenantSelector", json!({}), "spec.tenantSelector needs matchLabels or matchExpressions"),
+        (
+            "tenantSelector",
+            json!({"matchExpressions": [{"key": "a", "operator": "In"}]}),
+            "values are needed for In and NotIn",
+        ),
+        (
+            "tenantSelector",
+            json!({"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}),
+            "must be absent for Exists and DoesNotExist",
+        ),
+        (
+            "tls",
+            json!({"serverSecretRef": {"name": "mine"}, "issuerRef": {"name": "ours"}}),
+            "spec.tls takes serverSecretRef or issuerRef, not both",
+        ),
+        (
+            "tls",
+            json!({"validityDays": 0}),
+            "spec.tls.validityDays in body should be greater than or equal to 1",
+        ),
         ("enclaves", json!([{"name": "other"}]), "spec.enclaves must have one called 'default'"),
         ("tenants.0.restartPolicy", json!("Never"), "supported values: \"Automatic\", \"Manual\""),
         (
@@ -181,6 +201,7 @@ async fn bad_names(world: World) -> Outcome {
     for (name, words) in [
         ("n".repeat(41), "metadata.name must be 40 characters or fewer"),
         ("1st".into(), "metadata.name must begin with a letter"),
+        ("minio-kms".into(), "metadata.name must not begin with 'minio'"),
         ("a.b".into(), "metadata.name must begin with a letter"),
         ("UPPER".into(), "metadata.name: Invalid value"),
     ] {

@@ -81,6 +81,8 @@ impl World {
             let name = cluster.name_any();
             let acknowledged =
                 json!({"metadata": {"annotations": {"kes-operator.io/acknowledge-deletion": name}}});
+            // it counts only while a deletion waits
+            let _ = clusters.delete(&name, &DeleteParams::background()).await;
             let _ = clusters.patch(&name, &PatchParams::default(), &Patch::Merge(&acknowledged)).await;
         }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());

@@ -4,12 +4,10 @@
 //! spec. Of that, identities and policies go, because they can be made again. Keys and enclaves never do: what was
 //! encrypted with them could not be read any more. Only what the operator itself put there is ever taken away.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::{
     keyring::{self, Keyring},
     purpose::Purpose,
-    wanted::{Enclave, Grant, Standing, Tenant, Wanted},
+    target::{OfTenant, Target},
 };
 use crate::{
     api::{
@@ -17,8 +15,8 @@ use crate::{
         message::{Policy, PolicyBody},
     },
     client,
-    crd::{EnclaveContents, IssuedSecret},
-    operator::{key_service::Address, names},
+    crd::EnclaveContents,
+    operator::{key_service::Address, requests::TenantRef, rule::Rule},
 };
 
 /// Which step failed.
@@ -31,6 +29,11 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Whether the key API understood and said no, so that it may say yes to something else.
+    fn is_answer(&self) -> bool {
+        matches!(self, Self::Call { source, .. } if source.api().is_some())
+    }
+
     /// The step and the problem apart, for the status.
     pub(crate) fn parts(&self) -> (String, String) {
         match self {
@@ -55,106 +58,78 @@ pub(crate) struct Contents {
     pub(crate) kept: Vec<String>,
     /// Keys of the spec that existed and are gone, in words.
     pub(crate) lost: Vec<String>,
+    /// What the key API refused; the rest went on.
+    pub(crate) refused: Vec<Refused>,
 }
 
-/// What one enclave shall hold.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Target {
-    pub(crate) enclave: EnclaveName,
-    pub(crate) policies: BTreeMap<PolicyName, Policy>,
-    pub(crate) assignments: BTreeMap<Identity, PolicyName>,
-    pub(crate) keys: BTreeSet<KeyName>,
-    /// Of applications and tenants that still run with what they have: not written, and not taken away.
-    pub(crate) untouched: Untouched,
+/// A step that the key API refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Refused {
+    pub(crate) concerns: Concerns,
+    pub(crate) step: String,
+    pub(crate) problem: String,
 }
 
-/// What is in use although nothing is to be written about it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Untouched {
-    pub(crate) identities: BTreeSet<String>,
-    pub(crate) policies: BTreeSet<String>,
+/// Whom a refusal is about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Concerns {
+    /// What the spec has for applications.
+    Spec,
+    /// These tenants and nobody else.
+    Tenants(Vec<TenantRef>),
+    /// Something that left the spec.
+    Leftover,
 }
 
-/// The target of each enclave. Applications whose Secret is lost are known by its record only.
-pub(crate) fn targets(wanted: &Wanted, ring: &Keyring, secrets: &[IssuedSecret]) -> Vec<Target> {
-    wanted.enclaves.iter().map(|enclave| target(wanted, enclave, ring, secrets)).collect()
+impl Contents {
+    /// Collects what was refused; anything else ends the pass.
+    fn refuse(&mut self, error: Error, concerns: Concerns) -> Result<(), Error> {
+        if !error.is_answer() {
+            return Err(error);
+        }
+        let (step, problem) = error.parts();
+        self.refused.push(Refused { concerns, step, problem });
+        Ok(())
+    }
 }
 
-fn target(wanted: &Wanted, enclave: &Enclave, ring: &Keyring, secrets: &[IssuedSecret]) -> Target {
-    let Enclave { name: enclave_name, keys, policies, identities } = enclave;
-    let mut target = Target {
-        enclave: enclave_name.clone(),
-        policies: policies.clone(),
-        assignments: BTreeMap::new(),
-        keys: keys.clone(),
-        untouched: Untouched::default(),
-    };
-    let recorded = |purpose: &Purpose| {
-        let name = purpose.secret(&wanted.name);
-        secrets.iter().find(|known| known.name == name).map(|known| known.fingerprint.clone())
-    };
-    for Grant { name, policy, secret } in identities {
-        let purpose =
-            Purpose::Identity { enclave: enclave_name.clone(), name: name.clone(), secret: secret.clone() };
-        match ring.identity(&purpose) {
-            Ok(identity) => drop(target.assignments.insert(identity, policy.clone())),
-            Err(_) => target.untouched.identities.extend(recorded(&purpose)),
+/// What the key API refused, by whom it stops.
+#[derive(Default)]
+pub(crate) struct Refusals {
+    /// What the spec has for applications: the cluster is not as it shall be.
+    pub(crate) spec: Option<Rule>,
+    pub(crate) tenants: Vec<(TenantRef, String)>,
+    pub(crate) notes: Vec<Rule>,
+}
+
+pub(crate) fn refusals(contents: &Contents) -> Refusals {
+    let mut refusals = Refusals::default();
+    for Refused { concerns, step, problem } in &contents.refused {
+        let rule = Rule::ContentsRefused { step: step.clone(), problem: problem.clone() };
+        match concerns {
+            Concerns::Spec => refusals.spec = refusals.spec.or(Some(rule)),
+            Concerns::Leftover => refusals.notes.push(rule),
+            Concerns::Tenants(tenants) => {
+                refusals.tenants.extend(tenants.iter().map(|tenant| (tenant.clone(), rule.to_string())));
+                refusals.notes.push(rule);
+            }
         }
     }
-    for tenant in wanted.tenants.iter().filter(|tenant| tenant.enclave == *enclave_name) {
-        target.keys.insert(tenant.key.clone());
-        let purpose = Purpose::Tenant { namespace: tenant.namespace.clone(), name: tenant.name.clone() };
-        if tenant.standing != Standing::Wanted {
-            // as long as MinIO runs with it, it keeps what it had
-            target.untouched.identities.extend(recorded(&purpose));
-            let policy = names::tenant_policy(&tenant.namespace, &tenant.name);
-            target.untouched.policies.insert(policy.to_string());
-            continue;
-        }
-        let policy = tenant.policy.clone().unwrap_or_else(|| {
-            let name = names::tenant_policy(&tenant.namespace, &tenant.name);
-            target.policies.insert(name.clone(), tenant_policy(tenant, &wanted.tenants, keys));
-            name
-        });
-        match ring.identity(&purpose) {
-            Ok(identity) => drop(target.assignments.insert(identity, policy)),
-            Err(_) => target.untouched.identities.extend(recorded(&purpose)),
-        }
-    }
-    target
+    refusals
 }
 
-/// What MinIO needs, minus two things.
-///
-/// It may not create its default key: MinIO does that when the key is missing, and on a key store that was emptied
-/// or exchanged it would get other key material under the old name, after which nothing written before can be read.
-/// The operator creates the key. And it may not use the default keys of the other tenants, nor those that the
-/// spec has for applications, since MinIO cannot choose an enclave and so all of them share one. A stricter policy can be named in `spec.tenants[].policy`.
-fn tenant_policy(tenant: &Tenant, tenants: &[Tenant], applications: &BTreeSet<KeyName>) -> Policy {
-    let allow = [
-        "/v1/key/create/*",
-        "/v1/key/generate/*",
-        "/v1/key/decrypt/*",
-        "/v1/key/describe/*",
-        "/v1/key/list/*",
-        "/v1/status",
-        "/v1/api",
-        "/v1/metrics",
-    ];
-    let mut deny = BTreeSet::from([format!("/v1/key/create/{}", tenant.key)]);
-    let others = tenants.iter().filter(|other| other.enclave == tenant.enclave).map(|other| &other.key);
-    for key in others.chain(applications).filter(|key| **key != tenant.key) {
-        for action in ["create", "generate", "decrypt", "describe"] {
-            deny.insert(format!("/v1/key/{action}/{key}"));
-        }
-    }
-    Policy { allow: allow.map(str::to_owned).into(), deny: deny.into_iter().collect(), ..Policy::default() }
+/// The tenants that something is made for; without any it is the spec's.
+fn whose(target: &Target, is_its: impl Fn(&OfTenant) -> bool) -> Concerns {
+    let tenants = target.tenants.iter().filter(|tenant| is_its(tenant));
+    let tenants: Vec<_> = tenants.map(|tenant| (tenant.namespace.clone(), tenant.name.clone())).collect();
+    if tenants.is_empty() { Concerns::Spec } else { Concerns::Tenants(tenants) }
 }
 
 /// Converges all enclaves.
 ///
 /// # Errors
-/// The first step that fails; the next pass begins anew, since every step may be repeated.
+/// The first step that gets no answer, or without which nothing else can be done; the next pass begins anew, since every
+/// step may be repeated. A step that is refused stops only those that it is about.
 pub(crate) async fn converge(
     address: &Address,
     ring: &Keyring,
@@ -167,9 +142,10 @@ pub(crate) async fn converge(
         let admin = Purpose::EnclaveAdmin(target.enclave.clone());
         let client = connect(address, ring, &admin, Some(&target.enclave))?;
         let before = before.iter().find(|known| known.enclave == target.enclave.as_str());
-        let existed = before.map(|before| before.keys.as_slice()).unwrap_or_default();
-        contents.keys += fill(&client, target, existed, &mut contents).await?;
-        let record = tidy(&client, target, before, &mut contents).await?;
+        let empty = EnclaveContents::default();
+        let before = before.unwrap_or(&empty);
+        let there = fill(&client, target, before, &mut contents).await?;
+        let record = tidy(&client, target, before, there, &mut contents).await?;
         contents.record.push(record);
     }
     for left in
@@ -181,45 +157,30 @@ pub(crate) async fn converge(
     Ok(contents)
 }
 
-/// The keys of `targets`, as if they had been made.
-pub(crate) fn expected(targets: &[Target]) -> Vec<EnclaveContents> {
-    let keys = |target: &Target| target.keys.iter().map(ToString::to_string).collect();
-    targets
-        .iter()
-        .map(|target| EnclaveContents {
-            enclave: target.enclave.to_string(),
-            keys: keys(target),
-            ..EnclaveContents::default()
-        })
-        .collect()
-}
-
-/// Takes away what the operator put there and the spec no longer asks for. Returns what is there now because of us.
+/// Takes away what the operator put there and the spec no longer asks for. Returns what is there now because of us, of which
+/// `record` has what the spec asks for.
 async fn tidy(
     client: &client::Client,
     target: &Target,
-    before: Option<&EnclaveContents>,
+    before: &EnclaveContents,
+    mut record: EnclaveContents,
     contents: &mut Contents,
 ) -> Result<EnclaveContents, Error> {
-    let Target { enclave, policies, assignments, keys, untouched } = target;
-    let mut record = EnclaveContents {
-        enclave: enclave.to_string(),
-        keys: keys.iter().map(ToString::to_string).collect(),
-        policies: policies.keys().map(ToString::to_string).collect(),
-        identities: assignments.keys().map(ToString::to_string).collect(),
-    };
-    record.policies.extend(untouched.policies.iter().cloned());
-    record.identities.extend(untouched.identities.iter().cloned());
+    let enclave = &target.enclave;
     let left = |before: &[String], now: &[String]| -> Vec<String> {
         before.iter().filter(|name| !now.contains(name)).cloned().collect()
     };
-    let empty = EnclaveContents::default();
-    let before = before.unwrap_or(&empty);
     for identity in left(&before.identities, &record.identities) {
-        let Ok(identity) = Identity::new(&identity) else { continue };
-        absent_is_none(client.delete_identity(&identity).await)
-            .map_err(call(format!("forget identity {identity}")))?;
-        contents.changes.push(format!("forgot identity {identity} of enclave {enclave}"));
+        let Ok(parsed) = Identity::new(&identity) else { continue };
+        let gone = absent_is_none(client.delete_identity(&parsed).await)
+            .map_err(call(format!("forget identity {identity}")));
+        match gone {
+            Ok(_) => contents.changes.push(format!("forgot identity {identity} of enclave {enclave}")),
+            Err(error) => {
+                contents.refuse(error, Concerns::Leftover)?;
+                record.identities.push(identity);
+            }
+        }
     }
     let policies = left(&before.policies, &record.policies);
     if !policies.is_empty() {
@@ -234,9 +195,15 @@ async fn tidy(
                 continue;
             }
             let Ok(name) = PolicyName::new(&policy) else { continue };
-            absent_is_none(client.delete_policy(&name).await)
-                .map_err(call(format!("delete policy {policy}")))?;
-            contents.changes.push(format!("deleted policy {policy} of enclave {enclave}"));
+            let gone = absent_is_none(client.delete_policy(&name).await)
+                .map_err(call(format!("delete policy {policy}")));
+            match gone {
+                Ok(_) => contents.changes.push(format!("deleted policy {policy} of enclave {enclave}")),
+                Err(error) => {
+                    contents.refuse(error, Concerns::Leftover)?;
+                    record.policies.push(policy);
+                }
+            }
         }
     }
     for key in left(&before.keys, &record.keys) {
@@ -252,6 +219,7 @@ async fn tidy(
         names.sort();
         names.dedup();
     }
+    record.key_owners = target.key_owners(&record.keys, before);
     Ok(record)
 }
 
@@ -274,49 +242,114 @@ async fn ensure_enclave(
     Ok(())
 }
 
-/// Writes what differs. `existed` are keys that were there after an earlier pass; the answer is how many are there now.
+/// Writes what differs. Returns what the spec asks for and is there now, or was before and may be.
 async fn fill(
     client: &client::Client,
     target: &Target,
-    existed: &[String],
+    before: &EnclaveContents,
     contents: &mut Contents,
-) -> Result<usize, Error> {
-    let mut there = 0;
-    let Target { enclave, policies, assignments, keys, untouched: _ } = target;
+) -> Result<EnclaveContents, Error> {
+    let Target { enclave, policies, assignments, keys, tenants: _, applications, untouched } = target;
+    let mut there = EnclaveContents { enclave: enclave.to_string(), ..EnclaveContents::default() };
     for (name, policy) in policies {
-        let found =
-            absent_is_none(client.read_policy(name).await).map_err(call(format!("read policy {name}")))?;
-        if found.is_none_or(|found| !is_same(&found, policy)) {
-            client.write_policy(name, policy).await.map_err(call(format!("write policy {name}")))?;
-            contents.changes.push(format!("wrote policy {name} in enclave {enclave}"));
+        let changed = fill_policy(client, name, policy).await;
+        match changed {
+            Ok(true) => contents.changes.push(format!("wrote policy {name} in enclave {enclave}")),
+            Ok(false) => {}
+            Err(error) => {
+                contents.refuse(error, whose(target, |tenant| tenant.policy.as_ref() == Some(name)))?;
+                // what was not written by us may be somebody else's
+                if !before.policies.iter().any(|known| known == name.as_str()) {
+                    continue;
+                }
+            }
         }
+        there.policies.push(name.to_string());
     }
     for (identity, policy) in assignments {
-        let found = absent_is_none(client.describe_identity(identity).await)
-            .map_err(call(format!("read identity {identity}")))?;
-        if found.is_none_or(|found| found.policy != policy.as_str()) {
-            client
-                .assign_policy(policy, identity)
-                .await
-                .map_err(call(format!("assign policy {policy} to identity {identity}")))?;
-            contents.changes.push(format!("assigned policy {policy} to identity {identity}"));
+        match fill_identity(client, identity, policy).await {
+            Ok(true) => contents.changes.push(format!("assigned policy {policy} to identity {identity}")),
+            Ok(false) => {}
+            Err(error) => {
+                contents.refuse(error, whose(target, |tenant| tenant.identity.as_ref() == Some(identity)))?;
+                if !before.identities.iter().any(|known| known == identity.as_str()) {
+                    continue;
+                }
+            }
         }
+        there.identities.push(identity.to_string());
     }
     for key in keys {
-        let found =
-            absent_is_none(client.describe_key(key).await).map_err(call(format!("read key {key}")))?;
-        if found.is_none() && existed.iter().any(|known| known == key.as_str()) {
-            contents.lost.push(format!("{key} of enclave {enclave}"));
-            continue;
+        let existed = before.keys.iter().any(|known| known == key.as_str());
+        match fill_key(client, key, existed).await {
+            Ok(Filled::Lost) => contents.lost.push(format!("{key} of enclave {enclave}")),
+            Ok(Filled::There) => contents.keys += 1,
+            Ok(Filled::Made) => {
+                contents.keys += 1;
+                contents.changes.push(format!("created key {key} in enclave {enclave}"));
+            }
+            Err(error) => {
+                let is_shared = applications.contains(key);
+                contents.refuse(error, whose(target, |tenant| !is_shared && tenant.key == *key))?;
+                // one that was not made must not count as lost later
+                if !existed {
+                    continue;
+                }
+            }
         }
-        there += 1;
-        if found.is_none() {
+        there.keys.push(key.to_string());
+    }
+    there.policies.extend(untouched.policies.iter().cloned());
+    there.identities.extend(untouched.identities.iter().cloned());
+    Ok(there)
+}
+
+/// Whether it had to be written.
+async fn fill_policy(client: &client::Client, name: &PolicyName, policy: &Policy) -> Result<bool, Error> {
+    let found =
+        absent_is_none(client.read_policy(name).await).map_err(call(format!("read policy {name}")))?;
+    if found.is_some_and(|found| is_same(&found, policy)) {
+        return Ok(false);
+    }
+    client.write_policy(name, policy).await.map_err(call(format!("write policy {name}")))?;
+    Ok(true)
+}
+
+/// Whether it had to be assigned.
+async fn fill_identity(
+    client: &client::Client,
+    identity: &Identity,
+    policy: &PolicyName,
+) -> Result<bool, Error> {
+    let found = absent_is_none(client.describe_identity(identity).await)
+        .map_err(call(format!("read identity {identity}")))?;
+    if found.is_some_and(|found| found.policy == policy.as_str()) {
+        return Ok(false);
+    }
+    let assigned = client.assign_policy(policy, identity).await;
+    assigned.map_err(call(format!("assign policy {policy} to identity {identity}")))?;
+    Ok(true)
+}
+
+/// How a key is after a pass.
+enum Filled {
+    There,
+    Made,
+    /// It existed after an earlier pass and is gone. It is not made anew.
+    Lost,
+}
+
+async fn fill_key(client: &client::Client, key: &KeyName, existed: bool) -> Result<Filled, Error> {
+    let found = absent_is_none(client.describe_key(key).await).map_err(call(format!("read key {key}")))?;
+    match found {
+        Some(_) => Ok(Filled::There),
+        None if existed => Ok(Filled::Lost),
+        None => {
             exists_is_fine(client.create_key(key).await, &ApiError::KEY_EXISTS)
                 .map_err(call(format!("create key {key}")))?;
-            contents.changes.push(format!("created key {key} in enclave {enclave}"));
+            Ok(Filled::Made)
         }
     }
-    Ok(there)
 }
 
 /// Whether a policy says what is wanted.
@@ -362,53 +395,5 @@ fn exists_is_fine(answer: Result<(), client::Error>, exists: &ApiError) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{super::validate::fixture, *};
-
-    #[test]
-    fn a_tenant_cannot_create_its_default_key_anew_nor_use_those_of_others() {
-        let mut wanted = fixture::wanted();
-        let mut second = wanted.tenants[0].clone();
-        second.name = "other".into();
-        second.key = KeyName::new("other-key").unwrap();
-        wanted.tenants.push(second);
-        let targets = targets(&wanted, &Keyring::default(), &[]);
-        let policy = &targets[0].policies[&names::tenant_policy("tenant-lite", "myminio")];
-        insta::assert_yaml_snapshot!("tenant_policy", policy);
-        assert!(targets[0].keys.contains(&KeyName::new("minio-default-key").unwrap()));
-    }
-
-    /// What a volume that is taken up again lacks counts as lost: nobody knows whether it was there.
-    #[test]
-    fn every_key_of_the_spec_and_of_its_tenants_is_expected() {
-        let expected = expected(&targets(&fixture::wanted(), &Keyring::default(), &[]));
-        let keys: Vec<_> = expected.iter().flat_map(|enclave| &enclave.keys).collect();
-        assert_eq!(expected[0].enclave, "default");
-        assert!(keys.contains(&&"minio-default-key".to_owned()), "{keys:?}");
-        assert!(expected.iter().all(|enclave| enclave.policies.is_empty() && enclave.identities.is_empty()));
-    }
-
-    #[test]
-    fn a_tenant_with_a_policy_of_its_own_gets_no_other() {
-        let mut wanted = fixture::wanted();
-        wanted.tenants[0].policy = Some(PolicyName::new("reader").unwrap());
-        let targets = targets(&wanted, &Keyring::default(), &[]);
-        assert_eq!(targets[0].policies.len(), 1);
-    }
-
-    #[test]
-    fn what_still_runs_is_neither_written_nor_taken_away() {
-        let mut wanted = fixture::wanted();
-        wanted.tenants[0].standing = Standing::Left { unwire: false };
-        let record =
-            |name: &str| IssuedSecret { name: name.into(), fingerprint: format!("identity of {name}") };
-        let secrets = [record("vault-tenant-tenant-lite.myminio"), record("app-1-kes")];
-        let target = &targets(&wanted, &Keyring::default(), &secrets)[0];
-        assert_eq!(target.policies.keys().map(ToString::to_string).collect::<Vec<_>>(), ["reader"]);
-        assert!(target.assignments.is_empty());
-        let Untouched { identities, policies } = &target.untouched;
-        assert_eq!(policies, &["tenant-tenant-lite_myminio".to_owned()].into());
-        let expected = ["identity of app-1-kes", "identity of vault-tenant-tenant-lite.myminio"];
-        assert_eq!(identities, &expected.map(str::to_owned).into());
-    }
-}
+#[path = "contents_tests.rs"]
+mod tests;

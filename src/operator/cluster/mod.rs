@@ -8,6 +8,7 @@ mod contents;
 mod expansion;
 pub(crate) mod failure;
 mod finalizer;
+mod foresee;
 pub(crate) mod keyring;
 mod material;
 mod observe;
@@ -16,10 +17,12 @@ pub(crate) mod purpose;
 pub(crate) mod record;
 pub(crate) mod report;
 mod select;
+mod target;
 pub(crate) mod validate;
 pub(crate) mod wanted;
 
 pub(crate) use apply::{contains, stamped};
+pub(crate) use foresee::{Foreseen, Foresight, foresee};
 
 use std::time::Duration;
 
@@ -35,9 +38,16 @@ use self::{
     purpose::Purpose,
     record::Record,
     report::{News, Outcome},
+    select::Settled,
     wanted::Wanted,
 };
-use super::{Context, metrics::PassResult, requests::Requests, rule::Rule, tenant};
+use super::{
+    Context,
+    metrics::PassResult,
+    requests::{ACKNOWLEDGE_DELETION, Requests},
+    rule::Rule,
+    tenant,
+};
 use crate::{
     api,
     crd::{DeletionPolicy, KesCluster, TenantPhase},
@@ -78,20 +88,26 @@ pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result
         context.metrics.forget(&trigger.namespace().unwrap_or_default(), &trigger.name_any());
         return Ok(Reached { next: None, result: PassResult::Settled });
     };
+    take_back(context, &mut record).await?;
     let requests = Requests::of(&record.cluster().name_any(), record.cluster().annotations());
     let parsed = validate::validate(record.cluster(), &context.defaults);
-    let dependents = if record.is_deleting() {
+    let dependents = if record.is_deleting() && !requests.delete {
         let asked = tenant::dependents(context, record.cluster(), parsed.as_ref().ok()).await;
         Some(asked.map_err(Error::Dependents)?)
     } else {
         None
     };
-    if dependents.as_ref().is_some_and(|dependents| dependents.is_empty() || requests.delete) {
+    let is_acknowledged = record.is_deleting() && requests.delete;
+    if is_acknowledged || dependents.as_ref().is_some_and(Vec::is_empty) {
         return release(context, record).await;
     }
     let seen = observe::observe(context, record.cluster(), parsed.as_ref().ok()).await?;
-    let selected = seen.selected.as_deref().unwrap_or_default();
-    let wanted = parsed.map(|wanted| select::settle(wanted, selected, &record.status().tenants, &requests));
+    let settled =
+        parsed.map(|wanted| select::settle(wanted, &seen.selected, &record.status().tenants, &requests));
+    let (wanted, notes, waiting) = match settled {
+        Ok(Settled { wanted, notes, waiting }) => (Ok(wanted), notes, waiting),
+        Err(rule) => (Err(rule), Vec::new(), 0),
+    };
     let now = context.now();
     let mut outcome = match &wanted {
         Err(rule) => Outcome::halted(record.status(), rule.clone()),
@@ -104,6 +120,8 @@ pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result
         },
     };
     outcome.dependents = dependents;
+    outcome.degraded.extend(notes);
+    outcome.waiting = waiting;
     let rule = outcome.rule.clone();
     let now = context.now();
     let generation = record.cluster().metadata.generation;
@@ -113,71 +131,27 @@ pub(crate) async fn reconcile(context: &Context, trigger: &KesCluster) -> Result
     }
     record.report(status).await?;
     measure(context, &record);
-    let next = Some(report::next(record.status(), rule.as_ref(), now));
+    let next = report::next(record.status(), rule.as_ref(), now);
+    let next = Some(if waiting > 0 { next.min(report::AGREEING) } else { next });
     Ok(Reached { next, result: report::result(record.status(), rule.as_ref()) })
 }
 
-/// What a pass over a cluster would come to.
-pub(crate) enum Foresight {
-    /// A rule that forbids everything.
-    Refused(Rule),
-    /// What would be applied.
-    Objects(Box<Foreseen>),
-}
-
-/// What a pass would apply.
-pub(crate) struct Foreseen {
-    pub(crate) wanted: Wanted,
-    pub(crate) objects: build::Objects,
-    /// Secrets that would be made or exchanged, and what for.
-    pub(crate) secrets: Vec<(String, String)>,
-    /// What a person would be told.
-    pub(crate) notes: Vec<Rule>,
-}
-
-/// The steps of a pass up to build, on a `KesCluster` that need not exist yet. Reads only.
-pub(crate) async fn foresee(context: &Context, cluster: &KesCluster) -> Result<Foresight, Error> {
-    let status = cluster.status.clone().unwrap_or_default();
-    let wanted = match validate::validate(cluster, &context.defaults) {
-        Ok(wanted) => wanted,
-        Err(rule) => return Ok(Foresight::Refused(rule)),
-    };
-    let seen = observe::observe(context, cluster, Some(&wanted)).await?;
-    let requests = Requests::of(&cluster.name_any(), cluster.annotations());
-    let selected = seen.selected.as_deref().unwrap_or_default();
-    let wanted = select::settle(wanted, selected, &status.tenants, &requests);
-    let go = match plan::plan(&wanted, cluster.spec.paused, &status, &seen, context.now()) {
-        Plan::Halt(rule) => return Ok(Foresight::Refused(rule)),
-        Plan::Go(go) => *go,
-    };
-    let Go { make, ring, lost, certificate, volumes, member: _ } = go;
-    let made = |purpose: &Purpose| (purpose.secret(&wanted.name), format!("is made: {purpose}"));
-    let mut secrets: Vec<_> = make.iter().map(made).collect();
-    let exchanged = match &certificate.step {
-        certificate::Step::Keep | certificate::Step::Await(_) => None,
-        certificate::Step::Make => Some("is made: server certificate"),
-        certificate::Step::Renew => Some("changes: the server's certificate is renewed, with the same key"),
-        certificate::Step::Copy(_) => Some("changes: the certificate of spec.tls is taken over"),
-    };
-    let name = Purpose::ServerCertificate.secret(&wanted.name);
-    secrets.extend(exchanged.map(|what| (name, what.to_owned())));
-    let admin = ring.identity(&Purpose::SystemAdmin).unwrap_or_else(|_| super::diff::nobody());
-    let basis = build::Basis {
-        system_admin: &admin,
-        storage: &volumes.template,
-        apis: seen.apis,
-        operator_namespace: &context.operator_namespace,
-    };
-    let mut notes: Vec<_> = lost.into_iter().map(|(_, rule)| rule).collect();
-    if let certificate::Step::Await(rule) = certificate.step {
-        notes.push(rule);
+/// Takes an acknowledgement off that no deletion waits for, whatever else this pass may do.
+async fn take_back(context: &Context, record: &mut Record) -> Result<(), Error> {
+    let void = Requests::void(record.cluster().annotations(), record.is_deleting());
+    if void.is_empty() {
+        return Ok(());
     }
-    notes.extend(volumes.refused.clone());
-    if volumes.replace.is_some() && volumes.refused.is_none() {
-        notes.push(Rule::Expanding { size: wanted.storage.size.clone() });
-    }
-    let objects = build::build(&wanted, &basis);
-    Ok(Foresight::Objects(Box::new(Foreseen { wanted, objects, secrets, notes })))
+    let version = record.cluster().resource_version();
+    record.patch_metadata(json!({"metadata": {"resourceVersion": version, "annotations": void}})).await?;
+    let note = format!(
+        "nobody has asked for the deletion of this KesCluster, so the annotation {ACKNOWLEDGE_DELETION} was taken off; set it \
+         when the condition Deletable names the tenants that depend on it"
+    );
+    let reason = "AcknowledgementVoid".into();
+    let news = News { kind: EventType::Normal, action: "Delete", reason, note };
+    context.tell(record.cluster(), news).await;
+    Ok(())
 }
 
 /// Lets a deletion through: what shall go is owned from now on, and Kubernetes collects it.
@@ -274,10 +248,20 @@ async fn pass(
         }
         Err(rule) => (Some(rule), None),
     };
+    let refused = outcome.contents.as_ref().map(contents::refusals).unwrap_or_default();
+    outcome.degraded.extend(refused.notes);
+    outcome.rule = outcome.rule.or(refused.spec);
     let (cluster, before) = (record.cluster().clone(), record.status().tenants.clone());
     let record = tokio::sync::Mutex::new(record);
-    let around =
-        tenant::Around { cluster: &cluster, record: &record, wanted, ring: &ring, lost: &lost, requests };
+    let around = tenant::Around {
+        cluster: &cluster,
+        record: &record,
+        wanted,
+        ring: &ring,
+        lost: &lost,
+        refused: &refused.tenants,
+        requests,
+    };
     outcome.tenants = tenant::reconcile(context, &around, outcome.rule.as_ref(), &before).await;
     if let Some(contents) = &outcome.contents
         && !contents.lost.is_empty()
@@ -427,11 +411,12 @@ async fn step(
     {
         return Ok(Err(Rule::ContentsRefused { step: "initialise the first member".into(), problem }));
     }
-    let targets = contents::targets(wanted, ring, &record.status().secrets);
+    let status = record.status();
+    let targets = target::targets(wanted, ring, &status.secrets, &status.contents);
     if let Some(id) = complete {
         if record.status().bootstrap.is_none() {
             // a volume of a former KesCluster: what it lacks is not known to be new, so it is not made
-            record.expect(contents::expected(&targets)).await?;
+            record.expect(target::expected(&targets)).await?;
         }
         record.bootstrap_completed(&id, context.now()).await?;
         let note = format!("the cluster is initialised as {id}");

@@ -22,7 +22,12 @@ use super::{
 use crate::{
     api::API_PORT,
     crd::KesCluster,
-    operator::{Context, key_service::Address, names, requests::TenantRef, tenant},
+    operator::{
+        Context,
+        key_service::Address,
+        names,
+        tenant::{self, Selected},
+    },
 };
 
 /// Why something could not be read.
@@ -40,8 +45,8 @@ pub(crate) struct Seen {
     pub(crate) seal: Option<Secret>,
     /// The Secret with a server certificate that somebody else keeps up to date, if the spec names one and it exists.
     pub(crate) server_source: Option<Secret>,
-    /// Tenants that the spec selects by their labels, or why they cannot be listed.
-    pub(crate) selected: Result<Vec<TenantRef>, String>,
+    /// Tenants that the spec selects by their labels, as far as they can be listed.
+    pub(crate) selected: Selected,
     /// Whether volumes of the class that the members use can grow; unknown where the class cannot be read.
     pub(crate) expandable: Option<bool>,
     /// What else the API server serves.
@@ -122,8 +127,8 @@ pub(crate) async fn observe(
         Some(name) => secret_api.get_opt(name).await.map_err(failed("the Secret of spec.tls"))?,
     };
     let selected = match wanted.and_then(|wanted| wanted.selection.as_ref()) {
-        None => Ok(Vec::new()),
-        Some(selection) => tenant::select(context, selection).await.map_err(|error| error.to_string()),
+        None => Selected::default(),
+        Some(selection) => tenant::select(context, selection, namespace).await,
     };
     let mut volumes = volumes.map_err(failed("the volume claims"))?.items;
     if volumes.is_empty() {

@@ -97,9 +97,6 @@ pub(crate) fn plan(
 
 fn decide(wanted: &Wanted, status: &KesClusterStatus, seen: &Seen, now: Timestamp) -> Result<Go, Rule> {
     seal_is_usable(wanted, seen)?;
-    if let Err(problem) = &seen.selected {
-        return Err(Rule::SelectionRefused { problem: problem.clone() });
-    }
     if let Tls::Issuer { issuer, .. } = &wanted.tls
         && !seen.apis.cert_manager
     {

@@ -32,7 +32,7 @@ fn complete() -> (Wanted, KesClusterStatus, Seen) {
         secrets,
         seal: None,
         server_source: None,
-        selected: Ok(Vec::new()),
+        selected: Default::default(),
         expandable: None,
         apis: Apis::default(),
         stateful_set: None,
@@ -195,13 +195,6 @@ fn an_issuer_without_cert_manager_is_named() {
     let issuer = serde_saphyr::from_str("{name: ca}").unwrap();
     wanted.tls = Tls::Issuer { issuer, secret: "vault-issued-tls".into() };
     assert_eq!(halt(&wanted, &status, &seen), "CertManagerMissing");
-}
-
-#[test]
-fn tenants_that_cannot_be_listed_stop_the_pass_before_one_is_taken_for_gone() {
-    let (wanted, status, mut seen) = complete();
-    seen.selected = Err("forbidden".into());
-    assert_eq!(halt(&wanted, &status, &seen), "SelectionRefused");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::{
     operator::{
         condition::{self, Statement},
         metrics::PassResult,
-        names,
+        names::{self, ALLOW_FROM},
         rule::Rule,
     },
 };
@@ -29,6 +29,8 @@ const LOOKED_AT_CLOSELY: i64 = 60;
 const UNWIRED: (u64, u64) = (10, 60);
 /// A rule that a person has to resolve; most resolutions are noticed by a watch before.
 const REFUSED: Duration = Duration::from_secs(60);
+/// While Tenants carry the labels without anybody there having agreed: a Namespace may agree, which no watch sees.
+pub(crate) const AGREEING: Duration = Duration::from_secs(60);
 /// Nothing to do. Watches may lose events.
 const STEADY: Duration = Duration::from_secs(300);
 
@@ -48,6 +50,8 @@ pub(crate) struct Outcome {
     pub(crate) degraded: Vec<Rule>,
     /// While the `KesCluster` is being deleted: tenants that depend on it.
     pub(crate) dependents: Option<Vec<String>>,
+    /// How many Tenants carry the labels of the selector without anybody there having agreed.
+    pub(crate) waiting: usize,
 }
 
 impl Outcome {
@@ -61,6 +65,7 @@ impl Outcome {
             certificate_problem: None,
             degraded: Vec::new(),
             dependents: None,
+            waiting: 0,
         }
     }
 }
@@ -83,7 +88,8 @@ pub(crate) fn status(
     outcome: Outcome,
     now: Timestamp,
 ) -> KesClusterStatus {
-    let Outcome { rule, contents, tenants, certificate, certificate_problem, degraded, dependents } = outcome;
+    let Outcome { rule, contents, tenants, certificate, certificate_problem, degraded, dependents, waiting } =
+        outcome;
     let mut status = old.clone();
     status.observed_generation = generation;
     if let Some(wanted) = wanted {
@@ -112,7 +118,7 @@ pub(crate) fn status(
         conditions::degraded(rule.as_ref(), certificate_problem.as_ref(), &degraded),
         conditions::quorum_healthy(seen),
         conditions::certificates_ready(certificate_problem.as_ref(), status.certificate.as_ref()),
-        tenants_wired(&asked_for),
+        tenants_wired(&asked_for, waiting),
         conditions::pruned(&old.conditions, kept.as_deref(), &tenants),
         paused(rule.as_ref()),
     ];
@@ -203,7 +209,19 @@ fn progressing(rule: Option<&Rule>, tenants: &[TenantStatus]) -> Statement {
     }
 }
 
-fn tenants_wired(tenants: &[&TenantStatus]) -> Statement {
+fn tenants_wired(tenants: &[&TenantStatus], waiting: usize) -> Statement {
+    let mut statement = wired(tenants);
+    if waiting > 0 {
+        // not which: what is in another namespace is told by whoever is there
+        statement.message.push_str(&format!(
+            "; the labels of spec.tenantSelector are also on Tenants of other namespaces, where nobody has agreed ({waiting}); \
+             whoever may there: 'kubectl annotate namespace … {ALLOW_FROM}=…' with the namespace of this KesCluster"
+        ));
+    }
+    statement
+}
+
+fn wired(tenants: &[&TenantStatus]) -> Statement {
     let kind = "TenantsWired";
     match tenants.iter().find(|tenant| tenant.phase != TenantPhase::Verified) {
         Some(tenant) => Statement {

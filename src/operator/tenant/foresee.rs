@@ -6,6 +6,7 @@ use super::{
     leave, look,
     patch::Wish,
     plan::{self, Step, Terms},
+    settled,
 };
 use crate::{
     crd::KesCluster,
@@ -57,6 +58,8 @@ pub(crate) async fn foresee(
             },
             (Standing::Left { .. }, None) => "is forgotten".into(),
             (Standing::Wanted, before) => {
+                let before = before.map(|before| settled(before, &seen, &secret));
+                let before = before.as_ref();
                 let wish = Wish {
                     secret,
                     endpoint: wanted.endpoint(),

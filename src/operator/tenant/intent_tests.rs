@@ -59,6 +59,7 @@ impl World {
             wanted: &wanted,
             ring: &ring,
             lost: &[],
+            refused: &[],
             requests: &requests,
         };
         let tenant = serde_json::from_value(self.api.get(TENANT).unwrap()).unwrap();

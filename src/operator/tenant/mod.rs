@@ -19,7 +19,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{ResourceExt, api::DynamicObject};
 use tokio::sync::Mutex;
 
-pub(crate) use self::{foresee::foresee, observe::select, watch::watch};
+pub(crate) use self::{
+    foresee::foresee,
+    observe::{Labelled, Selected, select},
+    watch::watch,
+};
 use self::{
     observe::Seen,
     patch::{Change, Wish},
@@ -62,6 +66,8 @@ pub(crate) struct Around<'a, 'r> {
     pub(crate) ring: &'a Keyring,
     /// Secrets of applications and tenants that are lost.
     pub(crate) lost: &'a [(Purpose, super::rule::Rule)],
+    /// What the key API refused about single tenants, in words.
+    pub(crate) refused: &'a [(TenantRef, String)],
     pub(crate) requests: &'a Requests,
 }
 
@@ -78,7 +84,12 @@ pub(crate) async fn reconcile(
         async move {
             let lost =
                 around.lost.iter().find(|(purpose, _)| *purpose == purpose_of(tenant)).map(|(_, rule)| rule);
+            let refused = around
+                .refused
+                .iter()
+                .find(|((namespace, name), _)| *namespace == tenant.namespace && *name == tenant.name);
             let why_not = cluster_rule.or(lost).map(ToString::to_string);
+            let why_not = why_not.or_else(|| refused.map(|(_, problem)| problem.clone()));
             let (uid, reached) = match (lost, tenant.standing) {
                 (_, Standing::Left { unwire }) => {
                     let reached = leave(context, around, tenant, before?, unwire).await?;
@@ -115,7 +126,7 @@ pub(crate) async fn dependents(
     if let Some(wanted) = wanted {
         asked.extend(wanted.tenants.iter().map(|tenant| (tenant.namespace.clone(), tenant.name.clone())));
         if let Some(selection) = &wanted.selection {
-            asked.extend(observe::select(context, selection).await?);
+            asked.extend(observe::labelled(context, selection).await?);
         }
     }
     let mut dependents = Vec::new();
@@ -164,7 +175,9 @@ async fn pass(
     if around.cluster.metadata.deletion_timestamp.is_some() && kept.is_none() {
         return (None, Reached::new(TenantPhase::Pending, Rule::ClusterDeleting, None));
     }
-    let uid = seen.tenant.as_ref().and_then(|tenant| tenant.uid());
+    // whether there is one is nobody's business before somebody there has agreed
+    let told = kept.is_some() || plan::consent(&seen).is_ok();
+    let uid = seen.tenant.as_ref().filter(|_| told).and_then(|tenant| tenant.uid());
     let wish = Wish {
         secret: secret_name,
         endpoint: wanted.endpoint(),

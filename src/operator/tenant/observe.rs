@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PartialObjectMeta},
 };
 
 use super::version::{self, Version};
@@ -171,36 +171,107 @@ pub(crate) async fn find(
     }
 }
 
-/// Tenants with the labels of `selection`, in its namespaces, else in all that the operator serves.
-///
-/// # Errors
-/// When the API server refuses or does not answer. Where Tenants are unknown there are none.
-pub(crate) async fn select(context: &Context, selection: &Selection) -> Result<Vec<TenantRef>, kube::Error> {
+/// What a selector finds.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Selected {
+    pub(crate) tenants: Vec<Labelled>,
+    /// Where Tenants cannot be listed, absent for everywhere, and why.
+    pub(crate) unlisted: Vec<(Option<String>, String)>,
+}
+
+/// A Tenant with the labels of a selector.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Labelled {
+    pub(crate) tenant: TenantRef,
+    /// Whether somebody who may write there has agreed.
+    pub(crate) agreed: bool,
+}
+
+type Metadata = PartialObjectMeta<DynamicObject>;
+
+/// Lists the Tenants with the labels of `selection`, in each of its namespaces, else in all that the operator serves. Where
+/// Tenants are unknown there are none.
+async fn list(
+    context: &Context,
+    selection: &Selection,
+) -> Vec<(Option<String>, Result<Vec<Metadata>, kube::Error>)> {
     let client = &context.client;
     let namespaces: &[String] =
         if selection.namespaces.is_empty() { &context.namespaces } else { &selection.namespaces };
     let resource = resource();
-    let apis: Vec<Api<DynamicObject>> = if namespaces.is_empty() {
-        vec![Api::all_with(client.clone(), &resource)]
+    let apis: Vec<(Option<String>, Api<DynamicObject>)> = if namespaces.is_empty() {
+        vec![(None, Api::all_with(client.clone(), &resource))]
     } else {
-        namespaces.iter().map(|namespace| api(client, namespace)).collect()
+        namespaces.iter().map(|namespace| (Some(namespace.clone()), api(client, namespace))).collect()
     };
     let which = ListParams::default().labels(&selection.labels);
     let mut found = Vec::new();
-    for api in apis {
-        match api.list_metadata(&which).await {
-            Ok(tenants) => found.extend(
-                tenants
-                    .items
-                    .iter()
-                    .map(|tenant| (tenant.namespace().unwrap_or_default(), tenant.name_any())),
-            ),
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
-            Err(error) => return Err(error),
+    for (namespace, api) in apis {
+        let listed = match api.list_metadata(&which).await {
+            Ok(tenants) => Ok(tenants.items),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        found.push((namespace, listed));
+    }
+    found
+}
+
+fn named(tenant: &Metadata) -> TenantRef {
+    (tenant.namespace().unwrap_or_default(), tenant.name_any())
+}
+
+/// Tenants with the labels of `selection`, whether or not anybody has agreed.
+///
+/// # Errors
+/// When the API server refuses or does not answer, wherever that is.
+pub(crate) async fn labelled(
+    context: &Context,
+    selection: &Selection,
+) -> Result<Vec<TenantRef>, kube::Error> {
+    let mut found = Vec::new();
+    for (_, listed) in list(context, selection).await {
+        found.extend(listed?.iter().map(named));
+    }
+    Ok(found)
+}
+
+/// Tenants with the labels of `selection`, and who has agreed to KesClusters of the namespace `from`. What cannot be asked is
+/// told, and hides nothing else.
+pub(crate) async fn select(context: &Context, selection: &Selection, from: &str) -> Selected {
+    let mut selected = Selected::default();
+    let mut agreed = BTreeMap::new();
+    for (namespace, listed) in list(context, selection).await {
+        let tenants = match listed {
+            Ok(tenants) => tenants,
+            Err(error) => {
+                selected.unlisted.push((namespace, error.to_string()));
+                continue;
+            }
+        };
+        for tenant in tenants {
+            let (namespace, name) = named(&tenant);
+            let mut answer = namespace == from || allows(tenant.annotations(), from);
+            if !answer {
+                // one question about a namespace, however many Tenants somebody makes there
+                answer = match agreed.get(&namespace) {
+                    Some(known) => *known,
+                    None => {
+                        let asked = consent(&context.client, &namespace, &BTreeMap::new(), from).await;
+                        if let Err(error) = &asked {
+                            selected.unlisted.push((Some(namespace.clone()), error.to_string()));
+                        }
+                        let known = matches!(asked, Ok(Consent::Given));
+                        agreed.insert(namespace.clone(), known);
+                        known
+                    }
+                };
+            }
+            selected.tenants.push(Labelled { tenant: (namespace, name), agreed: answer });
         }
     }
-    found.sort();
-    Ok(found)
+    selected.tenants.sort();
+    selected
 }
 
 /// Whether the API server serves Tenants.

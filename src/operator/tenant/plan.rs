@@ -104,13 +104,16 @@ fn decide(
         consent(seen).map_err(|rule| (Pending, rule))?;
         return Err((Pending, Rule::TenantMissing));
     };
-    if tenant.metadata.deletion_timestamp.is_some() {
-        return Err((Pending, Rule::TenantDeleting));
-    }
     // what was injected into a former Tenant of this name says nothing about this one
     let record =
         before.filter(|before| before.uid == tenant.metadata.uid).and_then(|before| before.injected.as_ref());
     let consent = consent(seen);
+    if tenant.metadata.deletion_timestamp.is_some() {
+        if record.is_none() {
+            consent.map_err(|rule| (Pending, rule))?;
+        }
+        return Err((Pending, Rule::TenantDeleting));
+    }
     let change = patch::change(&tenant.data, seen.config_env.as_deref(), wish, record);
     if record.is_none() && !matches!(change, Ok(Change::None(_))) {
         // also before a conflict is told: what is in another namespace is nobody's business here

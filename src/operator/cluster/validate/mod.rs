@@ -69,6 +69,14 @@ pub(crate) fn validate(cluster: &KesCluster, defaults: &Defaults) -> Result<Want
             "it must begin with a letter, consist of a-z, 0-9 and '-', and have 40 characters at most",
         ));
     }
+    if name.starts_with("minio") {
+        // a MinIO that starts with MINIO_…_SERVICE_HOST differs from its peers and does not join them
+        return Err(invalid(
+            "metadata.name",
+            "it must not begin with 'minio': Kubernetes makes variables MINIO_… of a Service's name in the pods beside it, and \
+             MinIO takes those for settings of its own",
+        ));
+    }
     if *replicas < 1 || replicas % 2 == 0 {
         return Err(invalid(
             "spec.replicas",

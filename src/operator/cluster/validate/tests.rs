@@ -14,11 +14,16 @@ fn refusal(change: impl FnOnce(&mut KesCluster)) -> (String, String) {
     }
 }
 
+fn select(cluster: &mut KesCluster, selector: &str) {
+    cluster.spec.tenant_selector = Some(serde_saphyr::from_str(selector).unwrap());
+}
+
 #[test]
 fn every_broken_rule_names_its_field() {
     let cases: Vec<(&str, Change)> = vec![
         ("metadata.name", Box::new(|c| c.metadata.name = Some("1st".into()))),
         ("metadata.name", Box::new(|c| c.metadata.name = Some("n".repeat(41)))),
+        ("metadata.name", Box::new(|c| c.metadata.name = Some("minio-kms".into()))),
         ("metadata.uid", Box::new(|c| c.metadata.uid = None)),
         ("spec.replicas", Box::new(|c| c.spec.replicas = 2)),
         ("spec.replicas", Box::new(|c| c.spec.replicas = 0)),
@@ -80,6 +85,29 @@ fn every_broken_rule_names_its_field() {
         ("spec.tenants[0].keyName", Box::new(|c| c.spec.tenants[0].key_name = "k".repeat(81))),
         ("spec.tenants[0].namespace", Box::new(|c| c.spec.tenants[0].namespace = "No".into())),
         ("spec.tenants[0].policy", Box::new(|c| c.spec.tenants[0].policy = Some("none".into()))),
+        (
+            "spec.tls",
+            Box::new(|c| {
+                let both = "{serverSecretRef: {name: mine}, issuerRef: {name: ours}}";
+                c.spec.tls = serde_saphyr::from_str(both).unwrap();
+            }),
+        ),
+        (
+            "spec.tls.validityDays",
+            Box::new(|c| c.spec.tls = serde_saphyr::from_str("{validityDays: 0}").unwrap()),
+        ),
+        (
+            "spec.tls.validityDays",
+            Box::new(|c| c.spec.tls = serde_saphyr::from_str("{validityDays: 3651}").unwrap()),
+        ),
+        ("spec.tenantSelector", Box::new(|c| select(c, "{}"))),
+        (
+            "spec.tenantSelector.matchExpressions",
+            Box::new(|c| select(c, "{matchExpressions: [{key: a, operator: In}]}")),
+        ),
+        ("spec.tenantSelector.enclave", Box::new(|c| select(c, "{matchLabels: {a: b}, enclave: other}"))),
+        ("spec.tenantSelector.keyName", Box::new(|c| select(c, "{matchLabels: {a: b}, keyName: a/b}"))),
+        ("spec.tenantSelector.policy", Box::new(|c| select(c, "{matchLabels: {a: b}, policy: none}"))),
         ("spec.tenants[1]", Box::new(|c| c.spec.tenants.push(c.spec.tenants[0].clone()))),
     ];
     for (wanted, change) in cases {
