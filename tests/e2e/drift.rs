@@ -10,6 +10,7 @@ use k8s_openapi::{
         networking::v1::NetworkPolicy,
     },
 };
+use kes::{api::KeyName, crd::KesCluster};
 use kube::{
     Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -18,6 +19,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{
+    contents,
+    forward::Forward,
     runner::{Case, Ending, Outcome},
     wait::until,
     world::World,
@@ -29,12 +32,13 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("every_object_that_is_deleted_or_edited_heals", heals),
         Case::new("a_lost_seal_secret_is_told_and_never_replaced", seal_lost),
+        Case::new("an_emptied_volume_is_data_lost_and_never_initialised_anew", emptied),
         Case::new("a_killed_pod_comes_back_on_its_volume_with_its_keys", pod_killed),
     ]
 }
 
 /// Deletes the object and waits for another one of that name.
-async fn comes_back<K>(world: &World, name: &str) -> anyhow::Result<()>
+pub(crate) async fn comes_back<K>(world: &World, name: &str) -> anyhow::Result<()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -133,7 +137,8 @@ async fn heals(world: World) -> Outcome {
 }
 
 async fn seal_lost(world: World) -> Outcome {
-    world.create_cluster(CLUSTER, &json!({})).await?;
+    let spec = json!({"enclaves": [{"name": "default", "keys": [{"name": "k"}]}]});
+    world.create_cluster(CLUSTER, &spec).await?;
     world.ready(CLUSTER).await?;
     let name = format!("{CLUSTER}-seal");
     let pod = world.api::<Pod>().get(&format!("{CLUSTER}-0")).await?.uid();
@@ -146,12 +151,51 @@ async fn seal_lost(world: World) -> Outcome {
     assert!(world.api::<Secret>().get_opt(&name).await?.is_none(), "no other one is made");
     assert_eq!(world.api::<Pod>().get(&format!("{CLUSTER}-0")).await?.uid(), pod, "what runs goes on");
 
+    let forward = Forward::to(world.api(), &format!("{CLUSTER}-0"), 7373).await?;
+    let client = contents::client(&world, &forward, &format!("{CLUSTER}-enclave-default-admin")).await?;
+    let key = KeyName::new("k")?;
+    let made = client.generate(&key, b"").await?;
+    client.decrypt(&key, made.ciphertext.as_ref(), b"").await?;
+
     // the way out that the sentence names
     kept.metadata.resource_version = None;
     kept.metadata.uid = None;
     world.api::<Secret>().create(&PostParams::default(), &kept).await?;
     world.ready(CLUSTER).await?;
     Ok(Ending::Held)
+}
+
+async fn emptied(world: World) -> Outcome {
+    let spec = json!({"enclaves": [{"name": "default", "keys": [{"name": "k"}]}]});
+    world.create_cluster(CLUSTER, &spec).await?;
+    let id = bootstrapped(&world.ready(CLUSTER).await?);
+    assert!(id.is_some());
+    // its claim goes with what is on it, as when a node's disk is replaced; the StatefulSet makes an empty one
+    let claim = format!("data-{CLUSTER}-0");
+    let old = world.api::<PersistentVolumeClaim>().get(&claim).await?.uid();
+    world.api::<PersistentVolumeClaim>().delete(&claim, &DeleteParams::default()).await?;
+    world.api::<Pod>().delete(&format!("{CLUSTER}-0"), &DeleteParams::default().grace_period(0)).await?;
+    let cluster = world.condition(CLUSTER, "Ready", "False", "DataLost").await?;
+    assert_ne!(world.api::<PersistentVolumeClaim>().get(&claim).await?.uid(), old, "another volume");
+    let conditions = cluster.status.clone().unwrap_or_default().conditions;
+    let ready = conditions.iter().find(|found| found.type_ == "Ready").expect("a condition");
+    assert!(ready.message.contains("Bring the old volume back"), "{}", ready.message);
+    assert_eq!(bootstrapped(&cluster), id, "the record stays");
+
+    // more passes change nothing about it
+    comes_back::<NetworkPolicy>(&world, CLUSTER).await?;
+    comes_back::<NetworkPolicy>(&world, CLUSTER).await?;
+    let cluster = world.condition(CLUSTER, "Ready", "False", "DataLost").await?;
+    assert_eq!(bootstrapped(&cluster), id);
+    let forward = Forward::to(world.api(), &format!("{CLUSTER}-0"), 7373).await?;
+    let client = contents::client(&world, &forward, &format!("{CLUSTER}-system-admin")).await?;
+    let answer = client.cluster().await?;
+    assert!(!answer.initialised && answer.cluster_id.is_none(), "it was initialised anew");
+    Ok(Ending::Held)
+}
+
+fn bootstrapped(cluster: &KesCluster) -> Option<String> {
+    cluster.status.as_ref()?.bootstrap.as_ref().map(|bootstrap| bootstrap.cluster_id.clone())
 }
 
 async fn pod_killed(world: World) -> Outcome {

@@ -4,10 +4,11 @@
 //! They change and delete what is in the cluster, so they run only when `KES_E2E=1` says that the cluster of
 //! `KUBECONFIG` is meant for that. `KES_E2E=1 cargo test --test e2e -- WORD` runs those whose name contains WORD.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![expect(clippy::expect_used, reason = "tests end by panicking")]
 
 mod admission;
 mod certificates;
+mod contents;
 mod definitions;
 mod deletion;
 mod drift;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let cases = [
         admission::cases(),
         certificates::cases(),
+        contents::cases(),
         definitions::cases(),
         deletion::cases(),
         drift::cases(),

@@ -32,6 +32,23 @@ async fn by_label(world: World) -> Outcome {
     let generation = world.ready(CLUSTER).await?.metadata.generation;
     world.condition(CLUSTER, "TenantsWired", "True", "NoTenants").await?;
 
+    // who only carries the labels, and nobody there has agreed, gets nothing and is not named
+    let stranger = world.namespace_with("s", json!({})).await?;
+    world.create_tenant(&stranger, json!({"requestAutoCert": true})).await?;
+    let labelled = json!({"metadata": {"labels": label}});
+    world.tenants(&stranger).patch(TENANT, &world.as_user(), &Patch::Merge(labelled)).await?;
+    until(world.api::<KesCluster>(), CLUSTER, "a word about consent", |cluster: Option<&KesCluster>| {
+        let words = cluster.map(|cluster| text(cluster, "TenantsWired")).unwrap_or_default();
+        if words.contains("nobody has agreed (1)") { Ok(()) } else { Err(words) }
+    })
+    .await?;
+    let cluster = world.condition(CLUSTER, "TenantsWired", "True", "NoTenants").await?;
+    assert!(!serde_json::to_string(&cluster.status)?.contains(&stranger), "it is not named");
+    let secrets =
+        world.api::<k8s_openapi::api::core::v1::Secret>().list_metadata(&Default::default()).await?;
+    let secrets: Vec<_> = secrets.items.iter().map(ResourceExt::name_any).collect();
+    assert!(!secrets.iter().any(|name| name.contains(&stranger)), "{secrets:?}");
+
     // without the label it is none of ours, with it it is
     world
         .create_tenant(
