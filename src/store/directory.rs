@@ -79,16 +79,6 @@ pub enum DirectoryError {
         /// Its format.
         found: u32,
     },
-    /// It belongs to another cluster.
-    #[error("'{dir}' belongs to cluster {found}, not to {wanted}")]
-    OtherCluster {
-        /// The directory.
-        dir: PathBuf,
-        /// Whose it is.
-        found: String,
-        /// Who asked.
-        wanted: String,
-    },
     /// The manifest is no manifest.
     #[error("'{0}/{MANIFEST}' is damaged: {1}")]
     Damaged(PathBuf, String),
@@ -124,7 +114,6 @@ impl DirectoryError {
             Self::InUse(_) => "stop the other 'kes server' first; two must never share one directory".into(),
             Self::Older { .. } => "make a new one with 'kes init' and import the keys again".into(),
             Self::Newer { .. } => "run the release that wrote it, or a later one".into(),
-            Self::OtherCluster { .. } => "mount the volume of this cluster, or name the other one".into(),
             Self::Io { .. } => "check the path, its owner and its permissions".into(),
         }
     }

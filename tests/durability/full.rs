@@ -41,6 +41,8 @@ impl Volume {
             return Some(Self { holder });
         }
         let _ = holder.wait();
+        let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(!is_ci, "no volume of our own can be mounted here, and nothing may be skipped in CI");
         eprintln!("skipped: no volume of our own can be mounted here");
         None
     }

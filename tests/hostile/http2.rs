@@ -170,3 +170,16 @@ async fn whoever_sends_and_never_reads_is_not_listened_to_without_end() {
     assert!(most < before + GROWTH, "from {before} to {most} MiB");
     witness.was_served("never reading").await;
 }
+
+/// MinIO opens further connections only beyond 250 requests in flight (contract §8.4).
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_says_that_it_takes_250_streams_and_more() {
+    let server = Server::start().await;
+    let mut stream = server.connect(&server.tls(&stranger(), "h2")).await.unwrap();
+    stream.write_all(&frames::hello(&[])).await.unwrap();
+    let settings = frames::read(&mut stream).await.unwrap();
+    assert_eq!(settings.kind, frames::SETTINGS);
+    // SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2)
+    let streams = settings.payload.chunks(6).find(|setting| setting[..2] == [0, 3]).unwrap();
+    assert!(u32::from_be_bytes(streams[2..6].try_into().unwrap()) >= 250, "{streams:?}");
+}

@@ -33,11 +33,11 @@ fn with_window() -> Vec<u8> {
     [frames::hello(&[(4, most)]), more].concat()
 }
 
-/// Whoever may read a policy of 5 KB.
+/// Whoever may read a policy of 15 KB.
 async fn reader(server: &Server) -> PemPair {
     let (admin, reader) = (server.client(&server.admin), stranger());
     let name = PolicyName::new("large").unwrap();
-    let deny = (0..60).map(|n| format!("/v1/key/delete/{n:0>70}")).collect();
+    let deny = (0..180).map(|n| format!("/v1/key/delete/{n:0>70}")).collect();
     let policy = Policy { allow: vec!["/v1/policy/read/*".into()], deny, ..Policy::default() };
     admin.write_policy(&name, &policy).await.unwrap();
     let identity = pki::identity_of_pem(reader.certificate.as_bytes()).unwrap();
@@ -120,7 +120,7 @@ async fn small_answers_that_are_never_read_cost_bounded_memory() {
     let reader = reader(&server).await;
     let get = |stream| frames::request(stream, "GET", "/v1/policy/read/large");
     for (what, hello) in [("no window", without_window as fn() -> Vec<u8>), ("not read", with_window)] {
-        attack(what, &server, hold(&server, &reader, 40, hello, get)).await;
+        attack(what, &server, hold(&server, &reader, 25, hello, get)).await;
     }
 }
 

@@ -49,37 +49,41 @@ async fn every_route_answers_every_kind_of_caller_as_its_scope_says() {
     let mut cells = 0;
     for (caller, open) in CALLERS {
         for route in ROUTES {
-            let (path, scope) = (path(route), route.handler.scope());
-            let before = server.lines.0.lock().unwrap().len();
-            let got = server.ask(caller, route.methods[0], &path, "").await;
-            let may = open.contains(&scope);
-            if may {
-                assert!(!got.is(&ApiError::NOT_ALLOWED), "{caller} may {path}");
-                assert_ne!(got.status, 403, "{caller} may {path}: {}", got.body);
-                assert_ne!(got.status, 500, "{caller} {path}: {}", got.body);
-            } else {
-                // to whoever asks about itself "nobody knows you" is the answer, as in KES
-                let about_itself = scope == Scope::Caller;
-                let refusal = if about_itself { ApiError::IDENTITY_NOT_FOUND } else { ApiError::NOT_ALLOWED };
-                assert!(got.is(&refusal), "{caller} may not {path}: {} {}", got.status, got.body);
-            }
-            if route.audit == Audited::BeforeAnswer {
-                let lines = server.lines.0.lock().unwrap();
-                let line = lines.last().unwrap();
-                assert!(lines.len() > before, "{caller} {path} is audited before the answer");
-                assert_eq!(line["request"]["path"], *path);
-                assert_eq!(line["request"]["identity"], caller);
-                assert_eq!(line["action"], route.handler.action());
-                assert_eq!(line["response"]["code"], got.status);
-                assert_eq!(line["decision"], if may { "allow" } else { "deny" });
-            }
-            cells += 1;
-            if route.handler.action() == "Seal" && may {
-                server = self::server().await;
+            for method in route.methods {
+                let (path, scope) = (path(route), route.handler.scope());
+                let before = server.lines.0.lock().unwrap().len();
+                let got = server.ask(caller, method, &path, "").await;
+                let may = open.contains(&scope);
+                if may {
+                    assert!(!got.is(&ApiError::NOT_ALLOWED), "{caller} may {path}");
+                    assert_ne!(got.status, 403, "{caller} may {path}: {}", got.body);
+                    assert_ne!(got.status, 500, "{caller} {path}: {}", got.body);
+                } else {
+                    // to whoever asks about itself "nobody knows you" is the answer, as in KES
+                    let about_itself = scope == Scope::Caller;
+                    let refusal =
+                        if about_itself { ApiError::IDENTITY_NOT_FOUND } else { ApiError::NOT_ALLOWED };
+                    assert!(got.is(&refusal), "{caller} may not {path}: {} {}", got.status, got.body);
+                }
+                if route.audit == Audited::BeforeAnswer {
+                    let lines = server.lines.0.lock().unwrap();
+                    let line = lines.last().unwrap();
+                    assert!(lines.len() > before, "{caller} {path} is audited before the answer");
+                    assert_eq!(line["request"]["path"], *path);
+                    assert_eq!(line["request"]["identity"], caller);
+                    assert_eq!(line["action"], route.handler.action());
+                    assert_eq!(line["response"]["code"], got.status);
+                    assert_eq!(line["decision"], if may { "allow" } else { "deny" });
+                }
+                cells += 1;
+                if route.handler.action() == "Seal" && may {
+                    server = self::server().await;
+                }
             }
         }
     }
-    assert_eq!(cells, CALLERS.len() * ROUTES.len());
+    let methods: usize = ROUTES.iter().map(|route| route.methods.len()).sum();
+    assert_eq!(cells, CALLERS.len() * methods);
 }
 
 #[tokio::test]
