@@ -65,6 +65,8 @@ async fn hold(
         let Ok(mut stream) = server.connect(&config).await else { continue };
         let before = dealt_with(server).await;
         let _ = stream.write_all(&bytes).await;
+        // else the last record stays on this side
+        let _ = stream.flush().await;
         while dealt_with(server).await < before + u64::from(STREAMS) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
