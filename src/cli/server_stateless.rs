@@ -1,7 +1,7 @@
 //! `kes server --config FILE` without a data directory: what stateless KES does, on storage of our own.
 //!
 //! ```text
-//! keystore.fs.path/unseal.key   made at the first start unless the unseal key is given
+//! keystore.fs.path/unseal.key   made at the first start unless the unseal key is given; without 'data' it is refused
 //! keystore.fs.path/data         the data directory, with the one enclave that stateless KES knows
 //! ```
 //! The file says who may do what, at each start anew: policies and identities that are not in it are removed, as they
@@ -47,6 +47,8 @@ use crate::{
 const CONFIGURATION: &str = "configuration";
 /// The policy of the file's admin.
 const ADMIN_POLICY: &str = "_admin";
+/// The unseal key's file before anything is sealed with it.
+const FRESH_KEY: &str = "unseal.key.new";
 /// Length of an identity that somebody can have.
 const HASH_LEN: usize = 64;
 
@@ -183,20 +185,24 @@ fn with_admin(mut policies: Policies, admin: &Identity) -> Result<Policies, Fail
 
 async fn open(directory: &Path, unseal: Option<Unseal>) -> Result<Service, Failure> {
     let (data, key) = (directory.join("data"), directory.join("unseal.key"));
+    // it gets its name when there is something that it opens
+    let fresh = directory.join(FRESH_KEY);
     let is_new = !Directory::is_initialised(&data);
     if is_new {
         refuse_foreign(directory)?;
+        refuse_half(directory, &key)?;
     }
     let unseal = match unseal {
         Some(unseal) => unseal,
         None if key.exists() => in_file(&key),
+        None if fresh.exists() => in_file(&fresh),
         None if is_new && std::env::var_os(DEFAULT_UNSEAL_VARIABLE).is_none() => {
-            make_unseal_key(directory, &key)?;
-            in_file(&key)
+            make_unseal_key(directory, &fresh)?;
+            in_file(&fresh)
         }
         None => Unseal::conventional(),
     };
-    let (seal, ..) = unseal.provider()?;
+    let (mut seal, ..) = unseal.provider()?;
     if is_new {
         let default = EnclavePlan {
             name: EnclaveName::default_enclave(),
@@ -211,6 +217,15 @@ async fn open(directory: &Path, unseal: Option<Unseal>) -> Result<Service, Failu
         };
         std::fs::create_dir_all(directory).map_err(|error| Failure::write("directory", directory, &error))?;
         bootstrap::init(&data, seal.clone(), plan).await?;
+    }
+    if fresh.exists() {
+        std::fs::rename(&fresh, &key)
+            .and_then(|()| sync(directory))
+            .map_err(|error| Failure::write("unseal key", &key, &error))?;
+        // whoever asked for another one goes on with that
+        if unseal.file.as_ref().is_some_and(|file| file.path == fresh) {
+            (seal, ..) = in_file(&key).provider()?;
+        }
     }
     let setup = Setup {
         dir: data,
@@ -232,7 +247,7 @@ fn in_file(path: &Path) -> Unseal {
 /// Keys of stateless KES itself are not read, and must not be hidden under ours.
 fn refuse_foreign(directory: &Path) -> Result<(), Failure> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Ok(()) };
-    let ours = ["unseal.key", "data", "data.init"];
+    let ours = ["unseal.key", FRESH_KEY, "data", "data.init"];
     let foreign = entries.flatten().find(|entry| !ours.iter().any(|name| entry.file_name() == *name));
     match foreign {
         None => Ok(()),
@@ -247,6 +262,25 @@ fn refuse_foreign(directory: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Where there is an unseal key there was something that it opens: a key that is made anew under an old name would look
+/// well, and open nothing that was encrypted before.
+fn refuse_half(directory: &Path, key: &Path) -> Result<(), Failure> {
+    if !key.exists() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!(
+            "'{}' is half a copy: it has an unseal key and not the keys that it opens",
+            directory.display()
+        ),
+        "Bring back 'data' of the same moment; or, if nothing was ever encrypted with those keys, move 'unseal.key' away.",
+    ))
+}
+
+fn sync(directory: &Path) -> std::io::Result<()> {
+    std::fs::File::open(directory)?.sync_all()
+}
+
 /// The key lies beside what it seals, which protects as much as KES's own key store did: not at all. It can be given
 /// instead.
 fn make_unseal_key(directory: &Path, path: &Path) -> Result<(), Failure> {
@@ -255,9 +289,7 @@ fn make_unseal_key(directory: &Path, path: &Path) -> Result<(), Failure> {
     let text = zeroize::Zeroizing::new(STANDARD.encode(key.expose()) + "\n");
     super::identity_local::write(path, text.as_bytes(), 0o600, false)
         .map_err(|error| Failure::write("unseal key", path, &error))?;
-    std::fs::File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| Failure::write("unseal key", path, &error))?;
+    sync(directory).map_err(|error| Failure::write("unseal key", path, &error))?;
     tracing::warn!(
         path = %path.display(),
         "made an unseal key beside the keys: whoever reads the directory has them all, as with the key store 'fs' of KES; set {DEFAULT_UNSEAL_VARIABLE} before the first start to keep it elsewhere",
@@ -352,6 +384,32 @@ mod tests {
             format!("{name}: {} <- {}", rules.join(" "), who.join(" "))
         };
         list.into_iter().filter_map(|info| info.name).map(show).collect()
+    }
+
+    #[tokio::test]
+    async fn half_a_copy_is_refused_and_a_start_that_was_broken_off_is_repeated() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        // broken off after the key was made
+        make_unseal_key(&path, &path.join(FRESH_KEY)).unwrap();
+        let made = std::fs::read(path.join(FRESH_KEY)).unwrap();
+        let service = open(&path, None).await.unwrap();
+        assert_eq!(std::fs::read(path.join("unseal.key")).unwrap(), made);
+        assert!(!path.join(FRESH_KEY).exists());
+        service.close().await;
+        drop(service);
+        // broken off before the key had its name
+        std::fs::rename(path.join("unseal.key"), path.join(FRESH_KEY)).unwrap();
+        let service = open(&path, None).await.unwrap();
+        assert_eq!(std::fs::read(path.join("unseal.key")).unwrap(), made);
+        service.close().await;
+        drop(service);
+        std::fs::rename(path.join("data"), directory.path().join("elsewhere")).unwrap();
+        let failure = open(&path, None).await.err().unwrap().to_string();
+        assert!(failure.contains("half a copy"), "{failure}");
+        assert!(!path.join("data").exists());
+        std::fs::rename(directory.path().join("elsewhere"), path.join("data")).unwrap();
+        open(&path, None).await.unwrap().close().await;
     }
 
     #[tokio::test]
