@@ -56,7 +56,7 @@ async fn fill(client: &Client) -> Fixture {
 fn is_named(error: &Error, log: &str) -> bool {
     let Some(refusal) = error.api() else { return false };
     let id = refusal.message().split_once("(id ").and_then(|(_, rest)| rest.split_once(')'));
-    refusal.status() == 500 && id.is_none_or(|(id, _)| log.contains(id))
+    refusal.status() == 500 && id.is_some_and(|(id, _)| log.contains(id))
 }
 
 impl Fixture {

@@ -43,6 +43,17 @@ fn path(route: &crate::server::route::Route) -> String {
     }
 }
 
+/// What decides about `caller`; a pattern's number follows the bracket.
+fn rule(caller: &str, scope: Scope) -> &'static str {
+    match (caller, scope) {
+        (SYSTEM, Scope::System) => "system-admin",
+        (ADMIN, Scope::Enclave) => "enclave-admin",
+        ("denied", Scope::Enclave) => "deny[",
+        ("allowed", Scope::Enclave) => "allow[",
+        _ => "default",
+    }
+}
+
 #[tokio::test]
 async fn every_route_answers_every_kind_of_caller_as_its_scope_says() {
     let mut server = server().await;
@@ -74,6 +85,9 @@ async fn every_route_answers_every_kind_of_caller_as_its_scope_says() {
                     assert_eq!(line["action"], route.handler.action());
                     assert_eq!(line["response"]["code"], got.status);
                     assert_eq!(line["decision"], if may { "allow" } else { "deny" });
+                    let (rule, expected) = (line["rule"].as_str().unwrap(), rule(caller, scope));
+                    let is_pattern = expected.ends_with('[') && rule.starts_with(expected);
+                    assert!(rule == expected || is_pattern, "{caller} {path}: {rule}, not {expected}");
                 }
                 cells += 1;
                 if route.handler.action() == "Seal" && may {
