@@ -108,15 +108,21 @@ pub(super) fn inspect(db: &Database, path: &Path, applied: Option<LogId>) -> Res
     for item in transaction.open_table(LOG).map_err(|e| read(e.into()))?.iter().map_err(|e| read(e.into()))? {
         let (index, value) = item.map_err(|e| read(e.into()))?;
         let index = index.value();
+        if index != next {
+            let why = format!("entry {next} should be there");
+            if next >= needed || index > needed {
+                return Err(damaged(&format!("entry {index}"), why));
+            }
+            dispensable = Some(why);
+        }
         let entry = match checked::open::<Entry>(&index.to_le_bytes(), value.value()) {
-            _ if index != next => Err(format!("entry {next} should be there")),
             Ok(entry) if entry.log_id.index == index => Ok(entry.log_id),
             Ok(entry) => Err(format!("it says that it is entry {}", entry.log_id.index)),
             Err(why) => Err(why),
         };
         match entry {
             Ok(id) => found.last = Some(id),
-            Err(why) if next < needed && index <= needed => dispensable = Some(why),
+            Err(why) if index < needed => dispensable = Some(why),
             Err(why) => return Err(damaged(&format!("entry {index}"), why)),
         }
         next = index + 1;

@@ -250,6 +250,36 @@ async fn a_damaged_entry_that_is_needed_is_refused_and_one_that_is_not_is_droppe
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_needed_counts_also_after_a_gap_of_those_that_are_not() {
+    let (dir, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let member = bootstrap(dir.path()).await;
+    make(&member, names(0..30)).await;
+    member.records().persist().unwrap();
+    copy(&dir.path().join(RECORDS_DIR), &cut.path().join(RECORDS_DIR));
+    let applied = member.log.reach().last.unwrap();
+    make(&member, names(30..31)).await;
+    member.log.close();
+    fs::copy(dir.path().join(LOG_FILE), cut.path().join(LOG_FILE)).unwrap();
+    member.close().await;
+    let damaged = tempfile::tempdir().unwrap();
+    copy(cut.path(), damaged.path());
+    tamper(cut.path(), applied, |_| false);
+    for _ in 0..2 {
+        let member = open(cut.path()).await.unwrap();
+        assert_eq!(present(&member), names(0..31).collect());
+        member.close().await;
+    }
+    // and is refused when it is damaged
+    tamper(damaged.path(), applied, |_| false);
+    tamper(damaged.path(), applied + 1, |bytes| {
+        bytes.pop();
+        true
+    });
+    let error = open(damaged.path()).await.err().unwrap();
+    assert!(error.to_string().contains(&format!("entry {}", applied + 1)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_cut_short_empty_or_something_else_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let member = bootstrap(dir.path()).await;
