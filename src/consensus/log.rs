@@ -36,17 +36,13 @@ use super::{
     checked,
     error::LogError,
     log_file::{self, Found, LOG, META, Medium, PURGED, STAMP, VOTE},
+    recent::Recent,
     types::{Entry, LogId, TypeConfig, Vote},
     whole::Halves,
 };
 
 /// Most bytes that one replication request carries.
 const READ_LIMIT: usize = 1 << 20;
-/// Entries that stay in memory after they are on disk, and their bytes at most.
-const RECENT: usize = 64;
-const RECENT_BYTES: usize = 4 << 20;
-/// From so many bytes in the newest entries on, no older ones are kept: five hundred of that size are 4 MiB.
-const LARGE: usize = RECENT * (8 << 10);
 /// How often a failed read is tried again before it is believed, and the pause before that.
 const READ_ATTEMPTS: u32 = 3;
 const READ_RETRY: Duration = Duration::from_millis(50);
@@ -110,57 +106,6 @@ struct Memory {
     purged: Option<LogId>,
     last: Option<LogId>,
     recent: Recent,
-}
-
-/// The newest entries: those that are not on disk yet, and as many before them as are about to be applied. So applying
-/// waits for no disk, also while the volume is sick.
-#[derive(Default)]
-struct Recent {
-    entries: BTreeMap<u64, RecentEntry>,
-    /// Bytes of all, as they are in the log.
-    bytes: usize,
-}
-
-struct RecentEntry {
-    entry: Entry,
-    bytes: usize,
-    is_synced: bool,
-}
-
-impl Recent {
-    fn insert(&mut self, entry: Entry, bytes: usize) {
-        self.bytes += bytes;
-        let index = entry.log_id.index;
-        if let Some(old) = self.entries.insert(index, RecentEntry { entry, bytes, is_synced: false }) {
-            self.bytes -= old.bytes;
-        }
-    }
-
-    /// The entry is on disk, unless another took its place meanwhile.
-    fn synced(&mut self, id: LogId) {
-        if let Some(recent) = self.entries.get_mut(&id.index)
-            && recent.entry.log_id == id
-        {
-            recent.is_synced = true;
-        }
-        while (self.entries.len() > RECENT || self.bytes > RECENT_BYTES)
-            && let Some(first) = self.entries.first_entry()
-            && first.get().is_synced
-        {
-            self.bytes -= first.remove().bytes;
-        }
-    }
-
-    fn truncate(&mut self, from: u64) {
-        let gone = self.entries.split_off(&from);
-        self.bytes -= gone.values().map(|recent| recent.bytes).sum::<usize>();
-    }
-
-    fn purge(&mut self, upto: u64) {
-        let kept = self.entries.split_off(&(upto + 1));
-        self.bytes = kept.values().map(|recent| recent.bytes).sum();
-        self.entries = kept;
-    }
 }
 
 enum Job {
@@ -245,9 +190,7 @@ impl Log {
     /// Up to where it need not reach back once the records have it, where its entries are so large that the number of
     /// them that is kept otherwise would fill the volume.
     pub(super) fn dispensable(&self) -> Option<u64> {
-        let memory = self.shared.memory();
-        let first = memory.recent.entries.first_key_value().map(|(index, _)| *index);
-        first.filter(|_| memory.recent.bytes >= LARGE).and_then(|first| first.checked_sub(1))
+        self.shared.memory().recent.before_large()
     }
 
     pub(super) fn disk(&self) -> Arc<Disk> {
@@ -326,8 +269,7 @@ impl Shared {
             return Ok(Vec::new());
         }
         // memory first: what is dropped from there between the two looks is on disk already
-        let recent: BTreeMap<u64, Entry> =
-            self.memory().recent.entries.range(from..to).map(|(&i, e)| (i, e.entry.clone())).collect();
+        let recent: BTreeMap<u64, Entry> = self.memory().recent.range(from, to);
         let split = recent.keys().next().copied().unwrap_or(to);
         let (mut entries, is_all) =
             if from < split { self.read_disk(from, split, limit)? } else { (Vec::new(), true) };

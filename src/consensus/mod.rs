@@ -11,6 +11,7 @@ mod log_file;
 mod network;
 #[cfg(test)]
 mod power;
+mod recent;
 mod state;
 #[cfg(test)]
 mod suite;
