@@ -163,11 +163,12 @@ async fn listings_are_streamed_from_an_ordered_index() {
     assert_eq!(listed[1100..], ["key-9999"]);
 }
 
-/// Takes nothing until its gate is dropped.
-struct Stuck(mpsc::Receiver<()>);
+/// Takes nothing until its gate is dropped, and tells when it is asked to.
+struct Stuck(mpsc::Receiver<()>, mpsc::Sender<()>);
 
 impl Sink for Stuck {
     fn write(&mut self, _: &[u8]) -> io::Result<()> {
+        let _ = self.1.send(());
         let _ = self.0.recv();
         Ok(())
     }
@@ -176,8 +177,8 @@ impl Sink for Stuck {
 /// KES audits after it has answered, and later KES only three operations.
 #[tokio::test(flavor = "multi_thread")]
 async fn mutations_are_audited_before_the_answer() {
-    let (gate, stuck) = mpsc::channel();
-    let server = Bare::with(service().await, |_| AuditLog::new(Stuck(stuck)).unwrap());
+    let ((gate, stuck), (asked, _asked)) = (mpsc::channel(), mpsc::channel());
+    let server = Bare::with(service().await, |_| AuditLog::new(Stuck(stuck, asked)).unwrap());
     let mut create = std::pin::pin!(server.must(ADMIN, "POST", "/v1/key/create/k", ""));
     // the change itself is made, but nobody is told
     let made = async {
@@ -201,8 +202,8 @@ async fn mutations_are_audited_before_the_answer() {
 /// Nor is a change made that could not be noted; what waits for the sink is bounded.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_not_made_when_the_audit_log_takes_no_more() {
-    let (gate, stuck) = mpsc::channel();
-    let server = Bare::with(service().await, |_| AuditLog::new(Stuck(stuck)).unwrap());
+    let ((gate, stuck), (asked, is_asked)) = (mpsc::channel(), mpsc::channel());
+    let server = Bare::with(service().await, |_| AuditLog::new(Stuck(stuck, asked)).unwrap());
     let path = "/".repeat(100_000);
     let event = Event {
         time: jiff::Timestamp::UNIX_EPOCH,
@@ -218,6 +219,9 @@ async fn a_change_is_not_made_when_the_audit_log_takes_no_more() {
         took: std::time::Duration::ZERO,
         id: 1,
     };
+    server.shared.audit.record(&event);
+    // the sink has it in hand, so that all others wait, however late it woke up
+    is_asked.recv().unwrap();
     while server.shared.audit.takes_changes() {
         assert!(futures::poll!(Box::pin(server.shared.audit.record_now(&event))).is_pending());
     }
