@@ -36,7 +36,7 @@ use self::{
     log_file::Medium,
     network::NoPeers,
     state::{StateMachine, Trouble},
-    types::TypeConfig,
+    types::{LogId, TypeConfig},
     whole::Halves,
 };
 pub use self::{
@@ -104,18 +104,10 @@ impl Consensus {
             let (ripe, snapshots) = mpsc::channel(1);
             let state = StateMachine::open(&path, records.clone(), observer, ripe)?;
             let log = Log::open(medium, state.last())?;
-            let halves = Halves {
-                log_stamp: log.stamp()?,
-                records_stamp: records.stamp()?,
-                applied: state.last().map(|id| id.index),
-                ..log.reach()
-            };
-            whole::check(&mine, &halves)?;
-            if halves.log_stamp.is_none() {
-                log.set_stamp(&mine.stamp())?;
-            }
-            if halves.records_stamp.is_none() {
-                records.set_stamp(&mine.stamp());
+            if let Err(error) = pair(&mine, &log, &records, state.last()) {
+                // else the file stays open until its thread notices
+                log.close();
+                return Err(error);
             }
             Ok::<_, Error>((records, log, state, snapshots))
         });
@@ -270,6 +262,24 @@ impl Consensus {
         }
         self.log.close();
     }
+}
+
+/// Makes sure that log and records belong together and to `owner`, and notes whose they are where they are new.
+fn pair(owner: &Owner, log: &Log, records: &Records, last: Option<LogId>) -> Result<(), Error> {
+    let halves = Halves {
+        log_stamp: log.stamp()?,
+        records_stamp: records.stamp()?,
+        applied: last.map(|id| id.index),
+        ..log.reach()
+    };
+    whole::check(owner, &halves)?;
+    if halves.log_stamp.is_none() {
+        log.set_stamp(&owner.stamp())?;
+    }
+    if halves.records_stamp.is_none() {
+        records.set_stamp(&owner.stamp());
+    }
+    Ok(())
 }
 
 /// Takes a snapshot whenever the state machine is ripe for one: the records are written out, and the log before that

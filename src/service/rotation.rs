@@ -125,7 +125,7 @@ impl Service {
         if root.versions().count() > 1 {
             return Err(ApiError::ROTATION_UNDER_WAY.into());
         }
-        let seal = &*self.inner.setup.seal;
+        let seal = &*core.seal;
         // the file may hold another key by now: both versions must open at the next start
         for (_, wrapped) in core.wrapped_roots()? {
             seal.unwrap(&wrapped, core.cluster_id())?;
@@ -134,7 +134,11 @@ impl Service {
         let value = seal.wrap(&new, core.cluster_id(), &*core.random)?;
         let key = RecordKey { version, ..RecordKey::of_cluster(Kind::Root, ROOT) };
         let under_way = ApiError::ROTATION_UNDER_WAY;
-        core.propose(Change::Create { key, value }, under_way.clone(), under_way).await?;
+        if let Err(error) = core.propose(Change::Create { key, value }, under_way.clone(), under_way).await {
+            // it may have been made all the same
+            core.rotation.wake.notify_one();
+            return Err(error);
+        }
         let former = root.versions().map(|(version, key)| (version, SecretKey::from_bytes(*key.expose())));
         if let Some(both) = SealingKeys::from_versions(former.chain([(version, new)])) {
             core.root.store(Arc::new(both));
@@ -191,7 +195,23 @@ impl Core {
         Ok(damaged)
     }
 
+    /// Takes up a version of the root key that is on the volume only: nobody heard that its rotation began.
+    fn adopt_root(&self) -> Result<(), Error> {
+        let wrapped = self.wrapped_roots()?;
+        let newest = wrapped.iter().map(|(version, _)| *version).max();
+        if newest <= Some(self.root.load().newest()) {
+            return Ok(());
+        }
+        let (root, _) = unwrap_roots(&wrapped, self.cluster_id(), &*self.seal, None, &*self.random)?;
+        if let Some(root) = root {
+            tracing::info!(version = root.newest(), "a rotation of the root key that was not confirmed goes on");
+            self.root.store(Arc::new(root));
+        }
+        Ok(())
+    }
+
     async fn finish_root(&self) -> Result<u64, Error> {
+        self.adopt_root()?;
         let root = self.root.load_full();
         if root.versions().count() < 2 {
             return Ok(0);

@@ -466,6 +466,31 @@ async fn after_rotations_everything_opens_also_after_a_restart_and_rights_are_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_of_the_root_key_that_nobody_heard_of_goes_on_without_a_restart() {
+    let world = World::new();
+    world.init().await;
+    let service = world.open().await;
+    create(&service, "default", "k").await.unwrap();
+    let core = service.core().unwrap();
+    let value = core.seal.wrap(&SecretKey::generate(&System), core.cluster_id(), &System).unwrap();
+    let key = RecordKey { version: 2, ..RecordKey::of_cluster(Kind::Root, "root") };
+    assert_eq!(core.consensus.propose(Change::Create { key, value }).await.unwrap(), Outcome::Done);
+    core.rotation.wake.notify_one();
+    drop(core);
+    while through(&service).await.root.version < 2 {
+        tokio::task::yield_now().await;
+    }
+    create(&service, "default", "later").await.unwrap();
+    service.close().await;
+    drop(service);
+    let service = world.open().await;
+    for key in ["k", "later"] {
+        assert_eq!(create(&service, "default", key).await, Err(ApiError::KEY_EXISTS), "{key}");
+    }
+    service.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_unseal_key_is_changed_at_a_start_that_knows_both_and_the_old_one_opens_nothing_afterwards() {
     let world = World::new();
     world.init().await;

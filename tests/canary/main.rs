@@ -9,6 +9,8 @@
 mod needle;
 mod server;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
@@ -54,6 +56,7 @@ async fn no_secret_is_in_anything_that_the_server_writes() {
     for path in ["/v1/key/import/k", "/v1/secret/create/s"] {
         assert!(stopped.audit_file.contains(path) && stopped.stdout.contains(path), "{path} is audited");
     }
+    every_audited_request_has_the_same_id_in_the_log(&stopped.audit_file, &stopped.log);
     written.push(("standard error", stopped.log.into_bytes()));
     written.push(("standard output", stopped.stdout.into_bytes()));
     written.push(("audit file", stopped.audit_file.into_bytes()));
@@ -161,6 +164,23 @@ async fn misuse_everything(server: &Server) {
         for secret in [KEY, PLAINTEXT, CONTEXT, MESSAGE, SECRET] {
             Needles::of(secret).assert_not_in(path, answer.as_bytes());
         }
+    }
+}
+
+/// Whoever reads an audit line finds what the log says of the same request. Some routes are not audited, as in KES.
+fn every_audited_request_has_the_same_id_in_the_log(audit: &str, log: &str) {
+    let actions = |text: &str, wanted: fn(&Value) -> bool| -> Vec<(String, Value)> {
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let wanted = lines.filter(wanted);
+        wanted.map(|line| (line["id"].as_str().unwrap().to_owned(), line["action"].clone())).collect()
+    };
+    let audited = actions(audit, |_| true);
+    let answered: BTreeMap<_, _> = actions(log, |line| line["message"] == "answered").into_iter().collect();
+    assert!(audited.len() > 50, "{} lines", audited.len());
+    let ids: BTreeSet<_> = audited.iter().map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), audited.len(), "an id for two requests");
+    for (id, action) in &audited {
+        assert_eq!(answered.get(id), Some(action), "{id}");
     }
 }
 

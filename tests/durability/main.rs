@@ -3,7 +3,8 @@
 //! Workers change keys, secrets, policies, identities and enclaves, each its own, and keep an oracle of what must be there
 //! (`oracle`). The process is killed at a random moment, also while it starts, and what it then has is compared with
 //! the oracle. Without `KES_KILL_ROUNDS` it is killed 300 times, or as often as `BUDGET` allows on a slow machine;
-//! with it, exactly that often (the long run uses 10,000).
+//! with it, exactly that often (the long run uses 10,000): each data directory for `LIVES` lives, since to check all that
+//! is in it takes longer and longer.
 
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
@@ -31,6 +32,8 @@ use self::{
 
 const ROUNDS: u64 = 300;
 const BUDGET: Duration = Duration::from_secs(60);
+/// Lives of one data directory.
+const LIVES: u64 = 500;
 const WORKERS: usize = 16;
 const WITH_ENCLAVE: usize = 4;
 /// Longest load before a kill, in microseconds.
@@ -42,21 +45,44 @@ const START: u64 = 60_000;
 async fn what_was_acknowledged_survives_kill_9_at_any_moment_and_nothing_is_half_there() {
     let asked: Option<u64> = std::env::var("KES_KILL_ROUNDS").ok().map(|n| n.parse().unwrap());
     let (rounds, started) = (asked.unwrap_or(ROUNDS), Instant::now());
-    let place = Place::new(tempfile::tempdir().unwrap()).await;
-    let mut workers: Vec<_> = (0..WORKERS).map(|n| Worker::new(n, &place, n < WITH_ENCLAVE)).collect();
-    let mut dice = Dice::new(2026);
-    let mut round = 0;
-    while round < rounds && (asked.is_some() || started.elapsed() < BUDGET) {
-        round += 1;
-        if dice.below(8) == 0 {
-            let server = place.start();
-            tokio::time::sleep(Duration::from_micros(dice.below(START))).await;
-            server.kill();
-            continue;
+    let (mut dice, mut round, mut acknowledged) = (Dice::new(2026), 0, 0);
+    let is_on = |round| round < rounds && (asked.is_some() || started.elapsed() < BUDGET);
+    while is_on(round) {
+        let mut lives = Lives::new().await;
+        for _ in 0..LIVES {
+            if is_on(round) {
+                lives.one(&mut dice, round % 50 == 0).await;
+                round += 1;
+            }
         }
-        let mut server = place.start();
-        let clients = connect(&place, &mut server).await;
-        join_all(workers.iter_mut().map(|worker| worker.check(&clients, round % 50 == 0))).await;
+        acknowledged += lives.end().await;
+        println!("{round} ends in {:?}, {acknowledged} changes acknowledged", started.elapsed());
+    }
+    assert!(acknowledged > round, "too few changes between the kills to prove anything");
+}
+
+/// The lives of one server, and who knows what it must have.
+struct Lives {
+    place: Place,
+    workers: Vec<Worker>,
+}
+
+impl Lives {
+    async fn new() -> Self {
+        let place = Place::new(tempfile::tempdir().unwrap()).await;
+        let workers = (0..WORKERS).map(|n| Worker::new(n, &place, n < WITH_ENCLAVE)).collect();
+        Self { place, workers }
+    }
+
+    /// From a start to a violent end, mostly. Checks what was changed in the life before, or all.
+    async fn one(&mut self, dice: &mut Dice, all: bool) {
+        let mut server = self.place.start();
+        if dice.below(8) == 0 {
+            tokio::time::sleep(Duration::from_micros(dice.below(START))).await;
+            return server.kill();
+        }
+        let clients = connect(&self.place, &mut server).await;
+        join_all(self.workers.iter_mut().map(|worker| worker.check(&clients, all))).await;
         let (dead, moment) = (CancellationToken::new(), Duration::from_micros(dice.below(LOAD)));
         let is_kill = dice.below(10) > 0;
         let end = async {
@@ -68,24 +94,22 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment_and_nothing_is_half
             }
             dead.cancel();
         };
-        let load = join_all(workers.iter_mut().map(|worker| worker.run(&clients, &dead)));
+        let load = join_all(self.workers.iter_mut().map(|worker| worker.run(&clients, &dead)));
         futures::future::join(load, end).await;
     }
-    let mut server = place.start();
-    let clients = connect(&place, &mut server).await;
-    join_all(workers.iter_mut().map(|worker| worker.check(&clients, true))).await;
-    let listed = clients.admin.list_keys("*").await.unwrap();
-    let listed: BTreeSet<_> = listed.iter().map(|info| &info.name).collect();
-    let present: BTreeSet<_> = workers.iter().flat_map(Worker::present).collect();
-    assert!(listed == present, "the listing is not what was acknowledged");
-    server.kill();
-    let acknowledged: u64 = workers.iter().map(|worker| worker.acknowledged).sum();
-    println!(
-        "{round} ends in {:?}, {acknowledged} changes acknowledged, {} keys",
-        started.elapsed(),
-        present.len()
-    );
-    assert!(acknowledged > round, "too few changes between the kills to prove anything");
+
+    /// Checks all, and that nothing else is there. Returns how many changes were acknowledged.
+    async fn end(mut self) -> u64 {
+        let mut server = self.place.start();
+        let clients = connect(&self.place, &mut server).await;
+        join_all(self.workers.iter_mut().map(|worker| worker.check(&clients, true))).await;
+        let listed = clients.admin.list_keys("*").await.unwrap();
+        let listed: BTreeSet<_> = listed.iter().map(|info| &info.name).collect();
+        let present: BTreeSet<_> = self.workers.iter().flat_map(Worker::present).collect();
+        assert!(listed == present, "the listing is not what was acknowledged");
+        server.kill();
+        self.workers.iter().map(|worker| worker.acknowledged).sum()
+    }
 }
 
 async fn connect(place: &Place, server: &mut process::Server) -> Clients {

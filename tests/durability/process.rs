@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -111,9 +112,23 @@ impl Place {
 
     /// Starts the server; it may not be ready yet.
     pub(crate) fn start(&self) -> Server {
+        self.spawn(Command::new(env!("CARGO_BIN_EXE_kes")))
+    }
+
+    /// As `start`, as a user who need not be able to reach where this was built.
+    pub(crate) fn start_as(&self, user: u32) -> Server {
+        let program = self.folder.path().join("kes");
+        std::fs::copy(env!("CARGO_BIN_EXE_kes"), &program).unwrap();
+        chown_all(self.folder.path(), user);
+        let mut command = Command::new(program);
+        command.uid(user);
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Server {
         let path: &Path = self.folder.path();
         let log = std::fs::File::options().create(true).append(true).open(path.join("server.log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_kes"))
+        let child = command
             .args(["server", "--config", "config.yml", "data"])
             .current_dir(path)
             .env("KES_DURABILITY_UNSEAL_KEY", UNSEAL)
@@ -180,6 +195,15 @@ pub(crate) fn copy(from: &Path, to: &Path) {
             copy(&entry.path(), &to.join(entry.file_name()));
         } else {
             std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+fn chown_all(path: &Path, user: u32) {
+    std::os::unix::fs::chown(path, Some(user), None).unwrap();
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            chown_all(&entry.unwrap().path(), user);
         }
     }
 }
