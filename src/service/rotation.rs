@@ -204,7 +204,10 @@ impl Core {
         }
         let (root, _) = unwrap_roots(&wrapped, self.cluster_id(), &*self.seal, None, &*self.random)?;
         if let Some(root) = root {
-            tracing::info!(version = root.newest(), "a rotation of the root key that was not confirmed goes on");
+            tracing::info!(
+                version = root.newest(),
+                "a rotation of the root key that was not confirmed goes on"
+            );
             self.root.store(Arc::new(root));
         }
         Ok(())

@@ -10,6 +10,7 @@ mod directory;
 mod error;
 mod record;
 mod records;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod tree;

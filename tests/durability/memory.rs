@@ -48,7 +48,8 @@ const NOBODY: u32 = 65534;
 
 /// What a process of that user hears when it asks for the memory of another one.
 fn peek(user: u32, pid: u32) -> Result<(), String> {
-    let seen = Command::new("head").args(["-c1", &format!("/proc/{pid}/environ")]).uid(user).output().unwrap();
+    let seen =
+        Command::new("head").args(["-c1", &format!("/proc/{pid}/environ")]).uid(user).output().unwrap();
     if seen.status.success() { Ok(()) } else { Err(String::from_utf8(seen.stderr).unwrap()) }
 }
 
