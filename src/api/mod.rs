@@ -2,10 +2,12 @@
 //!
 //! This is the bottom room: it knows no other, does no I/O, and every other room may use it.
 
+mod any_case;
 pub mod error;
 pub mod message;
 pub mod name;
 
+pub(crate) use any_case::AnyCase;
 pub use error::{ApiError, Fault};
 pub use name::{EnclaveName, Identity, KeyName, NameError, PolicyName, SecretName};
 

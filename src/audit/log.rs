@@ -29,6 +29,8 @@ const GATHER: Duration = Duration::from_millis(10);
 pub struct AuditLog {
     sink: Option<Arc<Shared>>,
     feed: Arc<Feed>,
+    /// Events that no sink takes.
+    unwritten: Arc<AtomicU64>,
 }
 
 /// The line of a mutation could not be written, so the mutation must not be answered as done.
@@ -62,7 +64,7 @@ impl AuditLog {
     /// A log that keeps nothing; it can only be followed.
     #[must_use]
     pub fn none() -> Self {
-        Self { sink: None, feed: Arc::default() }
+        Self { sink: None, feed: Arc::default(), unwritten: Arc::default() }
     }
 
     /// A log into `sink`, with a thread that writes.
@@ -78,13 +80,16 @@ impl AuditLog {
         });
         let writer = Arc::clone(&shared);
         std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(sink))?;
-        Ok(Self { sink: Some(shared), feed: Arc::default() })
+        Ok(Self { sink: Some(shared), feed: Arc::default(), unwritten: Arc::default() })
     }
 
     /// Notes `event`, some milliseconds later on its way to the sink. Never blocks on the sink.
     pub fn record(&self, event: &Event<'_>) {
         self.feed_with(event);
-        let Some(shared) = &self.sink else { return };
+        let Some(shared) = &self.sink else {
+            self.unwritten.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
         LINE.with_borrow_mut(|line| {
             line.clear();
             event.write(line);
@@ -108,7 +113,10 @@ impl AuditLog {
     /// taken. A sink that is stuck is waited for; the caller sets the limit.
     pub async fn record_now(&self, event: &Event<'_>) -> Result<(), AuditError> {
         self.feed_with(event);
-        let Some(shared) = &self.sink else { return Ok(()) };
+        let Some(shared) = &self.sink else {
+            self.unwritten.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        };
         let written = {
             let (done, written) = oneshot::channel();
             let mut state = shared.lock();
@@ -144,10 +152,11 @@ impl AuditLog {
         }
     }
 
-    /// Lines that reached the sink.
+    /// Lines that reached the sink; without one, all events, as KES counts them.
     #[must_use]
     pub fn events(&self) -> u64 {
-        self.sink.as_ref().map_or(0, |shared| shared.events.load(Ordering::Relaxed))
+        let counter = self.sink.as_ref().map_or(&*self.unwritten, |shared| &shared.events);
+        counter.load(Ordering::Relaxed)
     }
 
     /// Lines that did not, because the sink was stuck or failed for too long.
@@ -385,6 +394,14 @@ mod tests {
         log.record(&event("/1"));
         assert!(log.close(Duration::from_secs(10)));
         assert_eq!(receive.try_iter().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn without_a_sink_events_are_counted_all_the_same() {
+        let log = AuditLog::none();
+        log.record(&event("/a"));
+        log.record_now(&event("/b")).await.unwrap();
+        assert_eq!((log.events(), log.dropped()), (2, 0));
     }
 
     #[test]

@@ -103,8 +103,9 @@ struct Enclave {
     policy: Option<BTreeMap<String, Policy>>,
 }
 
+// a rule under a name that is not known would be one less
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct Policy {
     allow: Option<Vec<String>>,
     deny: Option<Vec<String>>,

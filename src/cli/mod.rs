@@ -243,6 +243,8 @@ fn no_runtime(error: std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// Every command that is not hidden, with its parents.
@@ -254,13 +256,25 @@ mod tests {
         }
     }
 
+    fn texts(folder: &Path) -> String {
+        let files = std::fs::read_dir(folder).unwrap();
+        files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
+    }
+
+    /// Whether a session runs `command` other than for its help.
+    fn is_used(sessions: &str, command: &str) -> bool {
+        let lines = sessions.lines().filter(|line| line.starts_with("$ "));
+        lines.flat_map(|line| line.match_indices(command).map(|(at, _)| &line[at + command.len()..])).any(
+            |rest| {
+                let is_whole = rest.is_empty() || rest.starts_with([' ', ';', ')', '|']);
+                is_whole && !rest.trim_start().starts_with("--help")
+            },
+        )
+    }
+
     #[test]
-    fn every_command_has_a_session_that_shows_its_help() {
-        let sessions = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/local");
-        let sessions: String = std::fs::read_dir(sessions)
-            .unwrap()
-            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
-            .collect();
+    fn every_command_has_a_session_that_shows_its_help_and_one_that_uses_it() {
+        let sessions = texts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/local"));
         let mut found = Vec::new();
         commands(&Kes::command(), "kes", &mut found);
         // verbs that it shares with `kes` have their sessions there
@@ -272,6 +286,13 @@ mod tests {
         let missing: Vec<_> =
             found.iter().filter(|command| !sessions.contains(&format!("$ {command} --help"))).collect();
         assert!(missing.is_empty(), "no session shows the help of {missing:?}");
+        let all =
+            ["local", "live"].map(|kind| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli").join(kind));
+        let all: String = all.iter().map(|folder| texts(folder)).collect();
+        // what needs a cluster of Kubernetes is used there
+        let unused: Vec<_> =
+            found.iter().filter(|command| command.starts_with("kes ") && !is_used(&all, command)).collect();
+        assert!(unused.is_empty(), "no session uses {unused:?}");
         assert!(found.len() > 40, "{} commands", found.len());
     }
 }

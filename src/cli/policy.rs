@@ -1,9 +1,12 @@
 //! `kes policy`: create, assign, show, info, ls, rm.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::ValueHint;
-use serde::Serialize;
+use serde::{Serialize, de::IgnoredAny};
 
 use super::{
     connect::Within,
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{
-        Identity, PolicyName,
+        AnyCase, Identity, PolicyName,
         message::{self, Matching, PolicyBody, PolicyInfo},
     },
     authz,
@@ -175,9 +178,9 @@ impl Policy {
 /// Reads a policy file, and says here already what the server would refuse.
 fn read(file: &Path) -> Result<message::Policy, Failure> {
     let text = input::file("policy file", file)?;
-    let policy: message::Policy = serde_json::from_slice(&text).map_err(|error| {
+    let policy = parse(&text).map_err(|why| {
         Failure::new(
-            format!("failed to parse policy file '{}': {error}", file.display()),
+            format!("failed to parse policy file '{}': {why}", file.display()),
             r#"Write it as JSON: {"allow": ["/v1/key/generate/my-key"], "deny": []}."#,
         )
     })?;
@@ -188,6 +191,19 @@ fn read(file: &Path) -> Result<message::Policy, Failure> {
         )
     })?;
     Ok(policy)
+}
+
+/// Field names in any case, as KES reads them; but one that means nothing is refused: a misspelt `deny` would deny nothing.
+fn parse(text: &[u8]) -> Result<message::Policy, String> {
+    /// What a policy has, and what servers and clients of all generations add when they show one.
+    const FIELDS: [&str; 7] = ["allow", "deny", "match", "name", "info", "created_at", "created_by"];
+    let AnyCase(policy) = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let fields: BTreeMap<String, IgnoredAny> =
+        serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    match fields.keys().find(|field| !FIELDS.contains(&field.to_ascii_lowercase().as_str())) {
+        Some(unknown) => Err(format!("unknown field '{unknown}', expected 'allow', 'deny' or 'match'")),
+        None => Ok(policy),
+    }
 }
 
 fn show(policy: &PolicyBody, format: &Format) -> String {

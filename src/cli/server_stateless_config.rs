@@ -89,8 +89,9 @@ struct Tls {
     proxy: Proxy,
 }
 
+// a rule under a name that is not known would be one less
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct Policy {
     allow: Option<Vec<String>>,
     deny: Option<Vec<String>>,

@@ -90,7 +90,7 @@ impl Error {
 fn api_next_step(error: &ApiError) -> &'static str {
     match error {
         e if *e == ApiError::NOT_ALLOWED => {
-            "Ask the enclave's admin to assign a policy that allows this to your identity ('kes policy assign')."
+            "Ask the enclave's admin to assign a policy that allows this to your identity ('kes policy assign'); a system admin has no rights in enclaves."
         }
         e if *e == ApiError::KEY_NOT_FOUND => {
             "See which keys exist with 'kes key ls', or create it with 'kes key create'."
@@ -103,7 +103,9 @@ fn api_next_step(error: &ApiError) -> &'static str {
             "See which policies exist with 'kes policy ls', or create it with 'kes policy create'."
         }
         e if *e == ApiError::IDENTITY_NOT_FOUND => "See which identities exist with 'kes identity ls'.",
-        e if *e == ApiError::ENCLAVE_NOT_FOUND => "Give the enclave's name with '--enclave' or KES_ENCLAVE.",
+        e if *e == ApiError::ENCLAVE_NOT_FOUND => {
+            "See which exist with 'kes enclave ls'; '--enclave' or KES_ENCLAVE says in which one a command works."
+        }
         e if *e == ApiError::ENCLAVE_EXISTS => "Choose another name, or go on with the existing enclave.",
         e if *e == ApiError::SELF_ASSIGN => "Let another admin assign it: nobody changes their own rights.",
         e if *e == ApiError::ASSIGN_ADMIN

@@ -22,6 +22,8 @@ pub const FORMAT: u32 = 2;
 
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = "lock";
+/// What `kes init` of KES v0.22 and v0.23 leaves in its directories.
+const OF_KES: [&str; 2] = [".init", ".unseal"];
 
 /// What the directory says of itself.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -52,6 +54,9 @@ pub enum DirectoryError {
         "'{0}' is incomplete: it has files but no {MANIFEST}, so it is half a copy or not a data directory"
     )]
     Incomplete(PathBuf),
+    /// KES made it.
+    #[error("'{0}' is a data directory of KES, which this server does not read")]
+    OfKes(PathBuf),
     /// A part that every complete directory has is missing.
     #[error("'{dir}' is incomplete: '{part}' is missing, so this is only half a copy")]
     MissingPart {
@@ -111,6 +116,9 @@ impl DirectoryError {
             Self::Incomplete(_) | Self::MissingPart { .. } | Self::Damaged(..) => {
                 "restore the whole directory from its volume or backup; it is never initialised over".into()
             }
+            Self::OfKes(_) => {
+                "make one of ours with 'kes init' at another path and import the keys there ('kes key create NAME KEY')".into()
+            }
             Self::InUse(_) => "stop the other 'kes server' first; two must never share one directory".into(),
             Self::Older { .. } => "make a new one with 'kes init' and import the keys again".into(),
             Self::Newer { .. } => "run the release that wrote it, or a later one".into(),
@@ -144,6 +152,9 @@ impl Directory {
         }
         match fs::read_dir(path) {
             Ok(mut entries) => match entries.next() {
+                Some(_) if OF_KES.iter().any(|file| path.join(file).exists()) => {
+                    Err(DirectoryError::OfKes(path.into()))
+                }
                 Some(_) => Err(DirectoryError::Incomplete(path.into())),
                 None => Ok(()),
             },
@@ -413,5 +424,8 @@ mod tests {
         fs::remove_file(path.join(MANIFEST)).unwrap();
         assert!(matches!(Directory::open(&path), Err(DirectoryError::Incomplete(_))));
         assert!(matches!(make(&path).await, Err(DirectoryError::Incomplete(_))));
+        fs::write(path.join(".unseal"), "").unwrap();
+        assert!(matches!(Directory::open(&path), Err(DirectoryError::OfKes(_))));
+        assert!(matches!(make(&path).await, Err(DirectoryError::OfKes(_))));
     }
 }

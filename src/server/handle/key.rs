@@ -5,12 +5,12 @@ use bytes::Bytes;
 use super::{Handled, done, json, pages};
 use crate::{
     api::{
-        ApiError, Fault, KeyName,
+        AnyCase, ApiError, Fault, KeyName,
         message::{Base64, Decrypt, Encrypt, GenerateKey, Hmac, ImportKey},
     },
     authz::{Authorized, action},
     server::{
-        body::{AnyCase, parse, parse_or_empty},
+        body::{parse, parse_or_empty},
         call::Call,
         reply::Reply,
     },

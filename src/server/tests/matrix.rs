@@ -1,5 +1,7 @@
 //! Every route for every kind of caller: the table of routes is the test's input, so that none can be forgotten.
 
+use std::time::Duration;
+
 use super::{ADMIN, Bare, SYSTEM};
 use crate::{
     api::ApiError,
@@ -50,6 +52,8 @@ fn rule(caller: &str, scope: Scope) -> &'static str {
         (ADMIN, Scope::Enclave) => "enclave-admin",
         ("denied", Scope::Enclave) => "deny[",
         ("allowed", Scope::Enclave) => "allow[",
+        ("denied" | "allowed" | ADMIN, Scope::Caller) => "known",
+        (_, Scope::Public) => "public",
         _ => "default",
     }
 }
@@ -76,11 +80,26 @@ async fn every_route_answers_every_kind_of_caller_as_its_scope_says() {
                         if about_itself { ApiError::IDENTITY_NOT_FOUND } else { ApiError::NOT_ALLOWED };
                     assert!(got.is(&refusal), "{caller} may not {path}: {} {}", got.status, got.body);
                 }
-                if route.audit == Audited::BeforeAnswer {
+                let count = || server.lines.0.lock().unwrap().len();
+                match route.audit {
+                    Audited::BeforeAnswer => {
+                        assert!(count() > before, "{caller} {path} is audited before the answer");
+                    }
+                    Audited::Soon => {
+                        while count() == before {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                    }
+                    Audited::Never => {}
+                }
+                if route.audit != Audited::Never {
                     let lines = server.lines.0.lock().unwrap();
                     let line = lines.last().unwrap();
-                    assert!(lines.len() > before, "{caller} {path} is audited before the answer");
+                    assert_eq!(lines.len(), before + 1, "{caller} {path}: one line");
                     assert_eq!(line["request"]["path"], *path);
+                    if scope == Scope::Enclave {
+                        assert_eq!(line["enclave"], "default", "{caller} {path}");
+                    }
                     assert_eq!(line["request"]["identity"], caller);
                     assert_eq!(line["action"], route.handler.action());
                     assert_eq!(line["response"]["code"], got.status);
