@@ -26,7 +26,7 @@ use crate::{
     pki::Password,
     server,
     service::{Service, Setup},
-    store::Directory,
+    store::{Directory, DirectoryError},
     telemetry,
     world::System,
 };
@@ -123,11 +123,7 @@ impl Server {
             (None, None) => return Err(no_directory()),
         };
         let file = config.as_deref().map(|path| read(path, server_config::parse)).transpose()?;
-        let kept = if Directory::is_initialised(&dir) { kept(&dir)? } else { Settings::default() };
-        // a missing directory is the better answer than its missing settings
-        if file.is_none() && !Directory::is_initialised(&dir) {
-            Directory::read_manifest(&dir)?;
-        }
+        let kept = kept(&dir, file.is_some())?;
         let resolved = server_config::resolve(flags.clone(), file, kept)?;
         let (access, verified) = (resolved.wanted.access()?, resolved.wanted.verify);
         let again = config.map(|config| read_again(config, dir.clone(), flags, resolved.clone()));
@@ -284,7 +280,7 @@ impl Running {
 fn read_again(file: PathBuf, dir: PathBuf, flags: Flags, running: Resolved) -> server::ReadAgain {
     let read_again = move || {
         let config = read(&file, server_config::parse)?;
-        let kept = if Directory::is_initialised(&dir) { kept(&dir)? } else { Settings::default() };
+        let kept = kept(&dir, true)?;
         let now = server_config::resolve(flags.clone(), Some(config), kept)?;
         let access = now.wanted.access()?;
         tell_what_waits(&now.differs_from(&running));
@@ -336,9 +332,14 @@ fn audit_log(stdout: bool, file: Option<&Path>) -> Result<AuditLog, Failure> {
         .map_err(|error| Failure::new(format!("failed to start the audit log: {error}"), ""))
 }
 
-/// What `kes init` wrote for us; nothing when the operator made the directory.
-fn kept(dir: &Path) -> Result<Settings, Failure> {
-    let settings = Directory::read_manifest(dir)?.settings;
+/// What `kes init` wrote for us; nothing when the operator made the directory, or is about to: then a file says all.
+fn kept(dir: &Path, has_file: bool) -> Result<Settings, Failure> {
+    let settings = match Directory::read_manifest(dir) {
+        Ok(manifest) => manifest.settings,
+        Err(DirectoryError::NotInitialised(_)) if has_file => return Ok(Settings::default()),
+        // what is wrong with the directory is the better answer than its missing settings
+        Err(error) => return Err(error.into()),
+    };
     if settings.is_null() {
         return Ok(Settings::default());
     }

@@ -117,7 +117,7 @@ impl DirectoryError {
                 "restore the whole directory from its volume or backup; it is never initialised over".into()
             }
             Self::OfKes(_) => {
-                "make one of ours with 'kes init' at another path and import the keys there ('kes key create NAME KEY')".into()
+                "make one of ours with 'kes init' at another path and import the keys there ('kes key import NAME KEY')".into()
             }
             Self::InUse(_) => "stop the other 'kes server' first; two must never share one directory".into(),
             Self::Older { .. } => "make a new one with 'kes init' and import the keys again".into(),

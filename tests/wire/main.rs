@@ -76,6 +76,13 @@ fn every_difference_from_the_real_kes_has_a_reason() {
             report += &differences.unlisted("contract", &request.id, &expected, &ours).unwrap_or_default();
         }
     }
+    for (server, answers) in [("v0.22.3", &old), ("v0.23.0", &new), ("ours", &ours)] {
+        let paths = offered(&list, answers);
+        assert!(paths.len() > 20, "{server} offers {paths:?}");
+        for path in paths.iter().filter(|path| !is_asked(path)) {
+            let _ = writeln!(report, "{server} offers {path}, for which nobody asks");
+        }
+    }
     for line in differences.stale().into_iter().chain(contract.stale()) {
         let _ = writeln!(report, "{line}");
     }
@@ -85,6 +92,23 @@ fn every_difference_from_the_real_kes_has_a_reason() {
         "{count} of {} requests, aspect: [theirs, ours], or stale entries:\n{report}",
         list.len()
     );
+}
+
+/// Rotation and bootstrap, which only ours has: `src/server/tests/matrix.rs` asks for them.
+const ONLY_OURS: [&str; 5] =
+    ["/v1/enclave/rotate/", "/v1/sys/rotate", "/v1/sys/rotation", "/v1/sys/cluster", "/v1/sys/bootstrap"];
+
+fn is_asked(path: &str) -> bool {
+    requests::ROUTES.iter().any(|(line, _)| line.split_once(' ').is_some_and(|(_, asked)| asked == path))
+        || ONLY_OURS.contains(&path)
+}
+
+/// The paths that a server says it has.
+fn offered<'a>(list: &[requests::Request], answers: &'a [Answer]) -> Vec<&'a str> {
+    let index = list.iter().position(|request| request.id == "matrix api / admin").unwrap();
+    let paths =
+        answers[index]["body"].lines().filter_map(|line| line.split_once(r#""path":""#)?.1.split_once('"'));
+    paths.map(|(path, _)| path).collect()
 }
 
 #[test]

@@ -70,7 +70,7 @@ const IMPORT: &str = r#"{"bytes":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
 const SEALED: &str = "lbFBRVMyNTYtR0NNX1NIQTI1NtkgNjMwZGNkMjk2NmM0MzM2NjkxMTI1NDQ4YmJiMjViNGbEEEBBQkNERUZHSElKS0xNTk/EDICBgoOEhYaHiImKi8QVOdrzc7pJxbJaRTVHRwCksuSKpTxe";
 
 /// Every route of either generation, and a body that it takes.
-const ROUTES: [(&str, &str); 38] = [
+pub(crate) const ROUTES: [(&str, &str); 38] = [
     ("GET /version", ""),
     ("GET /v1/ready", ""),
     ("GET /v1/status", ""),
