@@ -14,19 +14,46 @@ fn verifier(wanted: SignatureScheme) -> &'static dyn SignatureVerificationAlgori
     *found.unwrap().1.first().unwrap()
 }
 
+/// Counts what is accepted and what is not, and holds each to its verdict.
+#[derive(Default)]
+struct Verdicts {
+    valid: usize,
+    invalid: usize,
+}
+
+impl Verdicts {
+    /// Checks one signature, of the test `id`.
+    fn check(
+        &mut self,
+        scheme: SignatureScheme,
+        [key, message, signature]: [&[u8]; 3],
+        wanted: TestResult,
+        id: usize,
+    ) {
+        let is_valid = verifier(scheme).verify_signature(key, message, signature).is_ok();
+        assert_eq!(is_valid, wanted == TestResult::Valid, "{scheme:?} {id}");
+        if is_valid { self.valid += 1 } else { self.invalid += 1 }
+    }
+
+    fn assert_at_least(&self, valid: usize, invalid: usize) {
+        let Self { valid: found, invalid: bad } = self;
+        assert!(
+            *found > valid && *bad > invalid,
+            "only {found} valid and {bad} invalid signatures were checked"
+        );
+    }
+}
+
 #[test]
 fn checking_ed25519_signatures_holds_wycheproofs_vectors() {
-    let (mut good, mut bad) = (0, 0);
+    let mut verdicts = Verdicts::default();
     for group in eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap().test_groups {
         for test in group.tests {
-            let valid = verifier(SignatureScheme::ED25519)
-                .verify_signature(&group.key.pk, &test.msg, &test.sig)
-                .is_ok();
-            assert_eq!(valid, test.result == TestResult::Valid, "{} {}", test.tc_id, test.comment);
-            if valid { good += 1 } else { bad += 1 }
+            let signed = [&group.key.pk[..], &test.msg, &test.sig];
+            verdicts.check(SignatureScheme::ED25519, signed, test.result, test.tc_id);
         }
     }
-    assert!(good > 80 && bad > 50, "only {good} valid and {bad} invalid signatures were checked");
+    verdicts.assert_at_least(80, 50);
 }
 
 #[test]
@@ -36,21 +63,13 @@ fn checking_ecdsa_signatures_holds_wycheproofs_vectors() {
         (EcdsaSecp256r1Sha256, SignatureScheme::ECDSA_NISTP256_SHA256),
         (EcdsaSecp384r1Sha384, SignatureScheme::ECDSA_NISTP384_SHA384),
     ] {
-        let (mut good, mut bad) = (0, 0);
+        let mut verdicts = Verdicts::default();
         for group in ecdsa::TestSet::load(name).unwrap().test_groups {
             for test in group.tests {
-                let valid = verifier(scheme).verify_signature(&group.key.key, &test.msg, &test.sig).is_ok();
-                assert_eq!(
-                    valid,
-                    test.result == TestResult::Valid,
-                    "{scheme:?} {} {}",
-                    test.tc_id,
-                    test.comment
-                );
-                if valid { good += 1 } else { bad += 1 }
+                verdicts.check(scheme, [&group.key.key[..], &test.msg, &test.sig], test.result, test.tc_id);
             }
         }
-        assert!(good > 100 && bad > 100, "{scheme:?}: only {good} valid and {bad} invalid signatures");
+        verdicts.assert_at_least(100, 100);
     }
 }
 
@@ -61,21 +80,13 @@ fn checking_rsa_signatures_holds_wycheproofs_vectors() {
         (RsaPss2048Sha256Mgf1SaltLen32, SignatureScheme::RSA_PSS_SHA256),
         (RsaPss4096Sha512Mgf1SaltLen64, SignatureScheme::RSA_PSS_SHA512),
     ] {
-        let (mut good, mut bad) = (0, 0);
+        let mut verdicts = Verdicts::default();
         for group in rsa_pss_verify::TestSet::load(name).unwrap().test_groups {
             for test in group.tests {
-                let valid = verifier(scheme).verify_signature(&group.asn_key, &test.msg, &test.sig).is_ok();
-                assert_eq!(
-                    valid,
-                    test.result == TestResult::Valid,
-                    "{scheme:?} {} {}",
-                    test.tc_id,
-                    test.comment
-                );
-                if valid { good += 1 } else { bad += 1 }
+                verdicts.check(scheme, [&group.asn_key[..], &test.msg, &test.sig], test.result, test.tc_id);
             }
         }
-        assert!(good > 20 && bad > 20, "{scheme:?}: only {good} valid and {bad} invalid signatures");
+        verdicts.assert_at_least(20, 20);
     }
 }
 
