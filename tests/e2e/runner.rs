@@ -112,9 +112,29 @@ async fn run_all(cases: Vec<Case>) -> ExitCode {
         }
     }
     println!("\ne2e: {held} held, {failed} failed, {skipped} skipped, after {} s", began.elapsed().as_secs());
+    for_the_end(&verdicts);
     // a skipped case proves nothing, and CI is there for proofs
     let strict = std::env::var("CI").is_ok_and(|value| value == "true");
     if failed > 0 || (strict && skipped > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Says what did not hold once more, in the file that `tests/cluster/test.sh` prints at its end: a CI may keep the last lines only.
+fn for_the_end(verdicts: &[(&str, Verdict)]) {
+    let Some(file) = std::env::var_os("FAILURE_FILE") else { return };
+    let text: String = verdicts
+        .iter()
+        .filter_map(|(name, verdict)| match verdict {
+            Verdict::Held => None,
+            Verdict::Skipped(why) => Some(format!("SKIPPED: {name}\n  why:  {why}\n")),
+            Verdict::Failed(why) => Some(format!(
+                "FAILED: {name}\n  why:  {}\n",
+                why.lines().take(4).collect::<Vec<_>>().join("\n        ")
+            )),
+        })
+        .collect();
+    if let Err(error) = std::fs::write(&file, text) {
+        eprintln!("e2e: failed to write {}: {error}", file.display());
+    }
 }
 
 async fn run_one(client: kube::Client, case: Case) -> (&'static str, Verdict) {
