@@ -43,6 +43,7 @@ async fn ten_thousand_silent_connections_cost_bounded_memory_and_slow_nobody_dow
     let (_, most) = server.memory();
     println!("{} silent connections: memory from {before} to at most {most} MiB", silent.len());
     assert!(most < before + 128, "from {before} to {most} MiB");
+    witness.sees_enough().await;
     witness.kept_its_latency("silent connections").await;
 }
 
@@ -70,6 +71,7 @@ async fn strangers_with_certificates_cannot_fill_the_server() {
         closed += usize::from(read.await.is_ok());
     }
     assert!(closed > 0, "nobody had to leave");
+    witness.sees_enough().await;
     witness.kept_its_latency("strangers").await;
 }
 
@@ -92,5 +94,6 @@ async fn connections_of_one_known_client_cost_bounded_memory_each() {
     let (now, most) = server.memory();
     println!("{count} known connections: memory from {before} to {now}, at most {most} MiB");
     assert!(now - before < 64 * u64::try_from(count.div_ceil(1000)).unwrap(), "from {before} to {now} MiB");
+    witness.sees_enough().await;
     witness.kept_its_latency("known connections").await;
 }
