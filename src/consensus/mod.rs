@@ -11,6 +11,8 @@ mod log_file;
 mod network;
 #[cfg(test)]
 mod power;
+#[cfg(test)]
+mod power_tests;
 mod recent;
 mod state;
 #[cfg(test)]

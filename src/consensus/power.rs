@@ -24,6 +24,7 @@ pub(super) struct Forgetful {
     full: Arc<AtomicBool>,
     /// Syncs that are about to fail.
     failing: Arc<AtomicUsize>,
+    syncs: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +91,11 @@ impl Forgetful {
     /// The next `count` syncs fail.
     pub(super) fn fail_syncs(&self, count: usize) {
         self.failing.store(count, Ordering::SeqCst);
+    }
+
+    /// Syncs so far.
+    pub(super) fn syncs(&self) -> usize {
+        self.syncs.load(Ordering::SeqCst)
     }
 }
 
@@ -163,6 +169,7 @@ impl StorageBackend for Opened {
 
     fn sync_data(&self) -> Result<(), io::Error> {
         let mut state = self.state()?;
+        self.disk.syncs.fetch_add(1, Ordering::SeqCst);
         let fail = |left: usize| left.checked_sub(1);
         if self.disk.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fail).is_ok() {
             state.unsynced.clear();

@@ -310,6 +310,23 @@ mod tests {
         assert_eq!(last.strong_count(), 0);
     }
 
+    #[test]
+    fn whoever_finds_waits_for_nobody_who_changes_the_same_set() {
+        let cache = Cache::new(WAYS);
+        put(&cache, 1, "one");
+        let (answer, answers) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            let changing = cache.sets[0].lock();
+            scope.spawn(|| {
+                let found = cache.get(enclave(1), &name(1)).is_some();
+                answer.send((found, cache.get(enclave(1), &name(2)).is_some()))
+            });
+            let found = answers.recv_timeout(std::time::Duration::from_secs(10));
+            drop(changing);
+            assert_eq!(found, Ok((true, false)), "it waited for the lock");
+        });
+    }
+
     /// Keys are made, deleted and made anew while others use them: after a deletion nobody gets the deleted one.
     #[test]
     fn nobody_who_asks_after_a_deletion_gets_what_was_deleted() {

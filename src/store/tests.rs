@@ -57,6 +57,42 @@ fn records_and_log_position_are_there_after_reopening() {
     assert_eq!(names(&records, 1, "b", None), ["b"]);
 }
 
+/// Bytes that this thread asked the kernel for so far.
+fn read_by_this_thread() -> u64 {
+    let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn opening_does_not_scan() {
+    let read = [5_000, 50_000].map(|count| {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path(), Limits::default()).unwrap();
+        records.apply(&[enclave("e", 1)], b"0").unwrap();
+        let names: Vec<_> = (0..count).map(|n| format!("key-{n:09}")).collect();
+        for names in names.chunks(1_000) {
+            let make = |name: &String| Change::Create {
+                key: RecordKey::of_enclave(Kind::Key, id(1), name),
+                value: vec![7; 150],
+            };
+            records.apply(&names.iter().map(make).collect::<Vec<_>>(), b"1").unwrap();
+        }
+        records.persist().unwrap();
+        drop(records);
+        let before = read_by_this_thread();
+        let records = Records::open(dir.path(), Limits::default()).unwrap();
+        let read = read_by_this_thread() - before;
+        // and all of it is there
+        let last = RecordKey::of_enclave(Kind::Key, id(1), names.last().unwrap());
+        assert_eq!(records.get(&last).unwrap(), Some(vec![7; 150]));
+        println!("{count} records: {read} bytes read to open them");
+        read
+    });
+    // filters and indexes are read, some bytes for each record, and no record
+    let values = 45_000 * 150;
+    assert!(read[1] < read[0] + values / 20, "{read:?}");
+}
+
 #[test]
 fn a_visit_goes_on_after_any_name_also_one_that_is_gone() {
     let dir = tempfile::tempdir().unwrap();
