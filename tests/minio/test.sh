@@ -31,17 +31,30 @@ status_of() {
 health() { curl -s -o /dev/null -w '%{http_code}' --noproxy '*' --max-time 20 "http://127.0.0.1:$MINIO_PORT/minio/health/$1"; }
 alice() { MC_HOST_alice=http://alice:$alice_password@127.0.0.1:$MINIO_PORT timeout --foreground 20 "$PEERS_DIR/mc" --config-dir "$state/mc" --quiet "$@"; }
 
-step "key server, and MinIO with a certificate"
+# everything HOW: all of it, from nothing, by a MinIO that shows who it is by HOW, a certificate or an api-key
+everything() {
+step "a new key server, and a new MinIO with $1"
+end minio TERM; end kes TERM
+rm -rf "$state"/{data,many,*.crt,*.key} "$state"/volume/*/{*,.minio.sys}
 init_kes
 start_kes
-as enclave-admin policy assign -k minio "$(identity app)"
+case $1 in
+  certificate)
+    app=$(identity app)
+    minio_identity=("MINIO_KMS_KES_CERT_FILE=$state/app.crt" "MINIO_KMS_KES_KEY_FILE=$state/app.key") ;;
+  api-key)
+    api_key=$(kes identity new | grep -oE 'kes:v1:[A-Za-z0-9+/=]+' | head -1)
+    app=$(kes identity of "$api_key")
+    minio_identity=("MINIO_KMS_KES_API_KEY=$api_key") ;;
+esac
+as enclave-admin policy assign -k minio "$app"
 start_minio
-as enclave-admin key info -k --json $KEY | jq -e --arg app "$(identity app)" '.created_by == $app' >/dev/null || fail "MinIO did not create its default key itself" "$(as enclave-admin key info -k --json $KEY 2>&1)"
+as enclave-admin key info -k --json $KEY | jq -e --arg app "$app" '.created_by == $app' >/dev/null || fail "MinIO did not create its default key itself" "$(as enclave-admin key info -k --json $KEY 2>&1)"
 ok "MinIO starts with a key server that has no keys, and creates its default key"
 
 step "keys"
 mc admin kms key create t $SECOND >/dev/null
-as enclave-admin key info -k --json $SECOND | jq -e --arg app "$(identity app)" '.created_by == $app' >/dev/null || fail "mc admin kms key create made no key"
+as enclave-admin key info -k --json $SECOND | jq -e --arg app "$app" '.created_by == $app' >/dev/null || fail "mc admin kms key create made no key"
 refused 'already exi' mc admin kms key create t $SECOND
 refused 'insufficient permissions' mc admin kms key create t other-key
 ok "mc admin kms key create makes a key, no second one of the name, and none that the policy does not allow"
@@ -131,26 +144,34 @@ grep -qiE 'kms|kes' "$state/minio.log" || fail "MinIO ended without a word about
 rm -f "$state/minio.pid"
 ok "MinIO does not start without the key server, and says why"
 start_kes
-
-step "MinIO with an API key"
-api_key=$(kes identity new | grep -oE 'kes:v1:[A-Za-z0-9+/=]+' | head -1)
-as enclave-admin policy assign -k minio "$(kes identity of "$api_key")"
-as enclave-admin identity rm -k "$(identity app)"
-minio_identity=("MINIO_KMS_KES_API_KEY=$api_key")
 start_minio
-holds kms/large "$large"; holds auto/small "$small"
-mc cp "$state/small" t/kms/by-api-key >/dev/null; holds kms/by-api-key "$small"
-await 20 "the user to read" alice_reads
-[ "$(status_of)" = "good $KEY" ] || fail "mc admin kms key status with an API key" "$(status_of)"
-ok "MinIO with an API key, and its old identity deleted: everything is as it was"
+holds kms/small "$small"
 end kes KILL || true
 start_kes
 holds kms/large "$large"
 mc cp "$state/large" t/kms/large >/dev/null; holds kms/large "$large"
 ok "kill -9 of the key server: MinIO reads and writes on"
+}
+
+everything certificate
+
+step "MinIO gets another identity"
+api_key=$(kes identity new | grep -oE 'kes:v1:[A-Za-z0-9+/=]+' | head -1)
+as enclave-admin policy assign -k minio "$(kes identity of "$api_key")"
+as enclave-admin identity rm -k "$(identity app)"
+minio_identity=("MINIO_KMS_KES_API_KEY=$api_key")
+end minio TERM || fail "MinIO did not stop within ten seconds of SIGTERM"
+start_minio
+holds kms/large "$large"; holds auto/small "$small"
+mc cp "$state/small" t/kms/by-api-key >/dev/null; holds kms/by-api-key "$small"
+await 20 "the user to read" alice_reads
+[ "$(status_of)" = "good $KEY" ] || fail "mc admin kms key status with an API key" "$(status_of)"
+ok "MinIO changes from its certificate to an API key, and its old identity is deleted: everything is as it was"
 as enclave-admin identity rm -k "$(kes identity of "$api_key")"
 refused 'insufficient permissions' mc cp "$state/small" t/kms/refused
 ok "its identity deleted, MinIO is refused at once"
+
+everything api-key
 
 trap - ERR
 echo
