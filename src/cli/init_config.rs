@@ -1,6 +1,7 @@
 //! The file `init.yml` that `kes init` reads (contract §4.1): parsed, checked, and turned into a plan.
 //!
-//! A scalar `${NAME}` stands for the variable NAME. Unknown fields are ignored, as in KES.
+//! A scalar `${NAME}` stands for the variable NAME. A field that means nothing is refused, where KES
+//! ignores it: what it was meant to say would be lost.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +25,7 @@ use crate::{
 const VERSION: &str = "v1";
 
 #[derive(Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[derive(Default)]
 struct File {
     version: String,
@@ -36,19 +37,19 @@ struct File {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct System {
     admin: Admin,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct Admin {
     identity: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct TlsFile {
     key: Option<String>,
     cert: Option<String>,
@@ -58,15 +59,18 @@ struct TlsFile {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct ClientFile {
     verify_cert: Option<Switch>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct ProxyFile {
     identity: Option<Vec<String>>,
+    /// Means nothing without identities.
+    #[serde(rename = "header")]
+    _header: Option<serde::de::IgnoredAny>,
 }
 
 /// `on`, `true`, `off`, `false` or nothing, quoted or not.
@@ -78,32 +82,31 @@ enum Switch {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct UnsealFileShape {
     environment: Option<Named>,
     file: Option<Located>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct Named {
     name: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct Located {
     path: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct Enclave {
     admin: Admin,
     policy: Option<BTreeMap<String, Policy>>,
 }
 
-// a rule under a name that is not known would be one less
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Policy {
@@ -332,7 +335,6 @@ tls:
 unseal:
   environment:
     name: KES_UNSEAL_KEY
-unknown: 1
 enclave:
   default:
     admin:
@@ -384,6 +386,12 @@ enclave:
             ("/v1/key/create/*", "/v1/key/create/[", "policy 'minio'"),
             ("  default:", "  a b:", "enclave 'a b'"),
             ("system:", "system: [", "invalid configuration:"),
+            ("address:", "adress:", "line 3 column 1: unknown field `adress`"),
+            ("client:", "clinet:", "unknown field `clinet`"),
+            ("verify_cert:", "verify_certs:", "unknown field `verify_certs`"),
+            ("policy:", "policies:", "unknown field `policies`"),
+            ("identities:", "identity:", "unknown field `identity`"),
+            ("environment:", "enviroment:", "unknown field `enviroment`"),
         ] {
             let text = GOOD.replacen(from, to, 1);
             assert_ne!(text, GOOD, "{from}");

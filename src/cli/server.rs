@@ -39,6 +39,10 @@ reads the certificate, its key and the configuration file again at once: without
 with and without it 'api', 'tls.auth', 'tls.ca' and 'tls.proxy'. What else has changed in the file is logged and needs a \
 restart. A changed certificate is noticed anyway, within 10 s.
 
+With DIR and without a configuration file there is no port for probes and metrics ('health: IP:PORT' in the file), and the \
+audit log is not kept: 'log: {audit: on}' writes it to standard output, 'log: {audit_file: FILE}' to a file, and 'kes log' \
+shows it as it happens.
+
 The log goes to standard error; KES_LOG sets its level [default: info].")]
 pub(super) struct Server {
     /// Address of the key API [default: what 'kes init' was told, else 0.0.0.0:7373]
