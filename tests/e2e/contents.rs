@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{bail, ensure};
+use anyhow::bail;
 use k8s_openapi::api::{
     core::v1::{Pod, Secret},
     events::v1::Event,
@@ -100,7 +100,7 @@ async fn converge(world: World) -> Outcome {
 
     // the application's own Secret opens what its policy says and no more
     app.generate(&first, b"").await?;
-    ensure!(is_refused(&app.generate(&second, b"").await), "another key");
+    assert!(is_refused(&app.generate(&second, b"").await), "another key");
 
     // the spec's policy changes
     let other = "/v1/key/generate/second";
@@ -125,7 +125,7 @@ async fn converge(world: World) -> Outcome {
     let pruned = conditions.iter().find(|found| found.type_ == "Pruned").expect("it was waited for");
     assert!(pruned.message.contains("key first of enclave default"), "{}", pruned.message);
     admin.generate(&first, b"").await?;
-    ensure!(admin.read_policy(&policy).await.is_err(), "its policy is gone");
+    assert!(admin.read_policy(&policy).await.is_err(), "its policy is gone");
     Ok(Ending::Held)
 }
 
@@ -156,7 +156,7 @@ async fn written(world: &World, namespace: &str) -> anyhow::Result<BTreeMap<Stri
         all += 1;
         mutations += usize::from(changes.iter().any(|change| path.contains(change)));
     }
-    ensure!(mutations > 0, "the audit has the changes of the beginning, of {all} lines");
+    assert!(mutations > 0, "the audit has the changes of the beginning, of {all} lines");
     found.insert("changes in the audit".into(), mutations.to_string());
     Ok(found)
 }

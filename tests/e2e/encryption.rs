@@ -1,6 +1,6 @@
 //! What all of it is for: objects that MinIO encrypts with the tenant's key, and reads again after a restart of everything.
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use kes::crd::TenantPhase;
 use kube::{
@@ -108,16 +108,16 @@ async fn encrypted(world: World) -> Outcome {
     mc.until(&["admin", "kms", "key", "create", "t", "made-by-minio"], "").await?;
     let answer = mc.until(&["admin", "kms", "key", "status", "t", "made-by-minio"], "").await?;
     let status: Value = serde_json::from_str(&answer)?;
-    ensure!(status["status"] == "success" && status["keyId"] == "made-by-minio", "{answer}");
-    ensure!(status.get("encryptionError").and_then(Value::as_str).unwrap_or_default().is_empty(), "{answer}");
-    ensure!(status.get("decryptionError").and_then(Value::as_str).unwrap_or_default().is_empty(), "{answer}");
+    assert!(status["status"] == "success" && status["keyId"] == "made-by-minio", "{answer}");
+    assert!(status.get("encryptionError").and_then(Value::as_str).unwrap_or_default().is_empty(), "{answer}");
+    assert!(status.get("decryptionError").and_then(Value::as_str).unwrap_or_default().is_empty(), "{answer}");
 
     mc.until(&["pipe", "t/sealed/object"], TEXT).await?;
     let stat: Value = serde_json::from_str(&mc.until(&["stat", "t/sealed/object"], "").await?)?;
     let named = stat["metadata"].as_object().into_iter().flatten().find_map(|(name, value)| {
         name.eq_ignore_ascii_case("x-amz-server-side-encryption-aws-kms-key-id").then(|| value.as_str())?
     });
-    ensure!(named.is_some_and(|named| named.rsplit(':').next() == Some(KEY)), "the object's key: {named:?}");
+    assert!(named.is_some_and(|named| named.rsplit(':').next() == Some(KEY)), "the object's key: {named:?}");
 
     let both = [
         (world.api::<Pod>(), format!("{CLUSTER}-0")),
@@ -132,6 +132,6 @@ async fn encrypted(world: World) -> Outcome {
         ready(pods.clone(), name, Some(old)).await?;
     }
     // without --json mc prints the object and nothing else; with it as well
-    ensure!(mc.until(&["cat", "t/sealed/object"], "").await? == TEXT, "the object is not what was put");
+    assert!(mc.until(&["cat", "t/sealed/object"], "").await? == TEXT, "the object is not what was put");
     Ok(Ending::Held)
 }

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -61,12 +61,12 @@ async fn ways(world: World) -> Outcome {
             world.raw_clusters().patch(CLUSTER, &PatchParams::default(), &Patch::Merge(spec)).await?;
             let cluster = world.ready(CLUSTER).await?;
             let made = cluster.status.and_then(|status| status.keys);
-            ensure!(
+            assert!(
                 usize::try_from(made.unwrap_or(0))? == keys.len(),
                 "{made:?} of {} keys exist",
                 keys.len()
             );
-            ensure!(pods.get(&format!("{CLUSTER}-0")).await?.uid() == pod, "the key server was restarted");
+            assert!(pods.get(&format!("{CLUSTER}-0")).await?.uid() == pod, "the key server was restarted");
             anyhow::Ok(())
         };
         attempt.await.with_context(|| format!("installed by {way}"))?;
@@ -135,7 +135,7 @@ async fn one_namespace(world: &World) -> anyhow::Result<()> {
     ] {
         let text = fs::read_to_string(at(file))?;
         let (old, new) = (format!("\n{line}kes\n"), format!("\n{line}{}\n", world.namespace));
-        ensure!(text.contains(&old), "{file} has no line {old:?}");
+        assert!(text.contains(&old), "{file} has no line {old:?}");
         fs::write(at(file), text.replace(&old, &new))?;
     }
     kustomize(&at("config/namespace-scoped")).await

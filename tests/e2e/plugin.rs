@@ -1,6 +1,5 @@
 //! What a person types at a terminal with a cluster behind it: `kubectl kes …`, and `kes operator diff`.
 
-use anyhow::ensure;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kes::crd::KesCluster;
 use kube::ResourceExt;
@@ -41,7 +40,7 @@ async fn plugin(world: World) -> Outcome {
     };
     let says = |text: &str, words: &[&str]| -> anyhow::Result<()> {
         for word in words {
-            ensure!(text.contains(word), "{word:?} is not in:\n{text}");
+            assert!(text.contains(word), "{word:?} is not in:\n{text}");
         }
         Ok(())
     };
@@ -54,27 +53,27 @@ async fn plugin(world: World) -> Outcome {
     let data_key = kes("key dek new-key --json", "").await?;
     says(&data_key, &["plaintext", "ciphertext"])?;
     kes("key create theirs --enclave second", "").await?;
-    ensure!(!kes("key ls", "").await?.contains("theirs"), "enclaves are told apart");
+    assert!(!kes("key ls", "").await?.contains("theirs"), "enclaves are told apart");
     kes("policy create reader -", r#"{"allow": ["/v1/key/describe/*"]}"#).await?;
     says(&kes("policy ls", "").await?, &["reader"])?;
     says(&kes("enclave info second", "").await?, &["second"])?;
     kes("identity ls", "").await?;
-    ensure!(!kes("logs --tail 50", "").await?.is_empty(), "there are lines");
+    assert!(!kes("logs --tail 50", "").await?.is_empty(), "there are lines");
     says(&kes("tenants", "").await?, &["later", "Pending", "TenantMissing"])?;
 
     // for programs
     let screen: serde_json::Value = serde_json::from_str(&kes("status --json", "").await?)?;
-    ensure!(screen["ready"] == true && screen["cluster"]["initialised"] == true, "{screen}");
-    ensure!(screen["members"][0]["pod"] == format!("{CLUSTER}-0"), "{screen}");
+    assert!(screen["ready"] == true && screen["cluster"]["initialised"] == true, "{screen}");
+    assert!(screen["members"][0]["pod"] == format!("{CLUSTER}-0"), "{screen}");
     let tenants: serde_json::Value = serde_json::from_str(&kes("tenants --json", "").await?)?;
-    ensure!(tenants[0]["reason"] == "TenantMissing", "{tenants}");
+    assert!(tenants[0]["reason"] == "TenantMissing", "{tenants}");
     let lines = kes("logs --tail 5 --json", "").await?;
     for line in lines.lines() {
         let line: serde_json::Value = serde_json::from_str(line)?;
-        ensure!(line["pod"] == format!("{CLUSTER}-0") && line["line"].is_string(), "{line}");
+        assert!(line["pod"] == format!("{CLUSTER}-0") && line["line"].is_string(), "{line}");
     }
     let paused: serde_json::Value = serde_json::from_str(&kes("pause --json", "").await?)?;
-    ensure!(paused == json!({"namespace": world.namespace, "name": CLUSTER, "paused": true}), "{paused}");
+    assert!(paused == json!({"namespace": world.namespace, "name": CLUSTER, "paused": true}), "{paused}");
 
     says(&kes("pause", "").await?, &[CLUSTER])?;
     world.condition(CLUSTER, "Paused", "True", "Paused").await?;
@@ -82,7 +81,7 @@ async fn plugin(world: World) -> Outcome {
     world.ready(CLUSTER).await?;
     let left: Vec<_> =
         std::fs::read_dir(folder.path())?.filter_map(Result::ok).map(|file| file.file_name()).collect();
-    ensure!(left == ["kubectl-kes"], "something was written: {left:?}");
+    assert!(left == ["kubectl-kes"], "something was written: {left:?}");
     Ok(Ending::Held)
 }
 
@@ -103,9 +102,9 @@ async fn key_lost(world: World) -> Outcome {
     let more = json!({"enclaves": [{"name": "default", "keys": [{"name": "k"}, {"name": "other"}, {"name": "new"}]}]});
     world.replace_spec(CLUSTER, &more).await?;
     let cluster = world.condition(CLUSTER, "Degraded", "True", "KeyLost").await?;
-    ensure!(cluster.status.as_ref().and_then(|status| status.keys) == Some(2), "{:?}", cluster.status);
+    assert!(cluster.status.as_ref().and_then(|status| status.keys) == Some(2), "{:?}", cluster.status);
     let keys = kes("key ls").await?;
-    ensure!(keys.contains("new") && !keys.lines().any(|line| line.ends_with(" k")), "{keys}");
+    assert!(keys.contains("new") && !keys.lines().any(|line| line.ends_with(" k")), "{keys}");
     // who means it makes it
     kes("key create k").await?;
     world.replace_spec(CLUSTER, &spec).await?;
@@ -129,13 +128,13 @@ async fn diff(world: World) -> Outcome {
     let text = ask(manifest(json!({"enclaves": keys}))).await?;
     for object in ["KesCluster", "StatefulSet", "Service", "ConfigMap"] {
         let line = format!("{object} {}/{CLUSTER}", world.namespace);
-        ensure!(
+        assert!(
             text.lines().any(|found| found.starts_with(&line) && found.ends_with("is made")),
             "{line}:\n{text}"
         );
     }
-    ensure!(text.contains(&format!("Secret {}/{CLUSTER}-seal: is made", world.namespace)), "{text}");
-    ensure!(world.api::<KesCluster>().get_opt(CLUSTER).await?.is_none(), "nothing is made by asking");
+    assert!(text.contains(&format!("Secret {}/{CLUSTER}-seal: is made", world.namespace)), "{text}");
+    assert!(world.api::<KesCluster>().get_opt(CLUSTER).await?.is_none(), "nothing is made by asking");
 
     world.create_cluster(CLUSTER, &json!({"enclaves": keys})).await?;
     world.ready(CLUSTER).await?;
@@ -145,11 +144,11 @@ async fn diff(world: World) -> Outcome {
     let said = text
         .lines()
         .any(|line| line.trim() == "+ spec.template.spec.priorityClassName: \"system-cluster-critical\"");
-    ensure!(said, "{text}");
+    assert!(said, "{text}");
     let service = format!("Service {}/{CLUSTER}: stays as it is", world.namespace);
-    ensure!(text.contains(&service), "{text}");
+    assert!(text.contains(&service), "{text}");
     let after = world.api::<StatefulSet>().get(CLUSTER).await?;
-    ensure!(
+    assert!(
         (after.uid(), after.metadata.generation) == (set.uid(), set.metadata.generation),
         "it was touched"
     );

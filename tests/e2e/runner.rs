@@ -1,10 +1,12 @@
 //! Runs the cases: several at a time, each in a namespace of its own, each with a deadline, each ending in one line.
+//!
+//! A case that finds something false panics, and has failed. One that ends with an error or too late was stopped by what it
+//! waited for or used, and says nothing about the product yet: it runs once more, alone, and is told of at the end.
 
 use std::{
     future::Future,
     pin::Pin,
     process::ExitCode,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -56,7 +58,11 @@ const AT_A_TIME: usize = 4;
 
 enum Verdict {
     Held,
+    /// At the second time of asking; why not at the first.
+    HeldLater(String),
     Skipped(String),
+    /// It did not get to its end.
+    Stuck(String),
     Failed(String),
 }
 
@@ -91,21 +97,37 @@ async fn run_all(cases: Vec<Case>) -> ExitCode {
     };
     println!("e2e: {} cases", cases.len());
     let began = Instant::now();
-    let (alone, together): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| case.alone);
+    let (alone, together): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case.alone);
     let mut verdicts: Vec<_> = stream::iter(together)
-        .map(|case| run_one(client.clone(), case))
+        .map(|case| {
+            let client = client.clone();
+            async move { (case, run_one(client, case).await) }
+        })
         .buffer_unordered(AT_A_TIME)
         .collect()
         .await;
     for case in alone {
-        verdicts.push(run_one(client.clone(), case).await);
+        verdicts.push((case, run_one(client.clone(), case).await));
     }
+    for (case, verdict) in &mut verdicts {
+        if let Verdict::Stuck(first) = verdict {
+            *verdict = match run_one(client.clone(), case).await {
+                Verdict::Held => Verdict::HeldLater(std::mem::take(first)),
+                second => second,
+            };
+        }
+    }
+    let verdicts: Vec<_> = verdicts.into_iter().map(|(case, verdict)| (case.name, verdict)).collect();
     let (mut held, mut skipped, mut failed) = (0, 0, 0);
     for (name, verdict) in &verdicts {
         match verdict {
             Verdict::Held => held += 1,
+            Verdict::HeldLater(why) => {
+                held += 1;
+                println!("\n---- {name} held at the second time of asking; at the first:\n{why}");
+            }
             Verdict::Skipped(_) => skipped += 1,
-            Verdict::Failed(why) => {
+            Verdict::Stuck(why) | Verdict::Failed(why) => {
                 failed += 1;
                 println!("\n---- {name}\n{why}");
             }
@@ -123,13 +145,15 @@ fn for_the_end(verdicts: &[(&str, Verdict)]) {
     let Some(file) = std::env::var_os("FAILURE_FILE") else { return };
     let text: String = verdicts
         .iter()
-        .filter_map(|(name, verdict)| match verdict {
-            Verdict::Held => None,
-            Verdict::Skipped(why) => Some(format!("SKIPPED: {name}\n  why:  {why}\n")),
-            Verdict::Failed(why) => Some(format!(
-                "FAILED: {name}\n  why:  {}\n",
-                why.lines().take(4).collect::<Vec<_>>().join("\n        ")
-            )),
+        .filter_map(|(name, verdict)| {
+            let (what, why) = match verdict {
+                Verdict::Held => return None,
+                Verdict::HeldLater(why) => ("HELD ONLY AT THE SECOND TIME", why),
+                Verdict::Skipped(why) => ("SKIPPED", why),
+                Verdict::Stuck(why) | Verdict::Failed(why) => ("FAILED", why),
+            };
+            let why: Vec<_> = why.lines().take(4).collect();
+            Some(format!("{what}: {name}\n  why:  {}\n", why.join("\n        ")))
         })
         .collect();
     if let Err(error) = std::fs::write(&file, text) {
@@ -137,41 +161,34 @@ fn for_the_end(verdicts: &[(&str, Verdict)]) {
     }
 }
 
-async fn run_one(client: kube::Client, case: Case) -> (&'static str, Verdict) {
+async fn run_one(client: kube::Client, case: &Case) -> Verdict {
     let began = Instant::now();
     let name = case.name;
     let verdict = match World::new(client, name).await {
-        Err(error) => Verdict::Failed(format!("failed to make its namespace: {error:#}")),
+        Err(error) => Verdict::Stuck(format!("failed to make its namespace: {error:#}")),
         Ok(world) => {
-            let case = Arc::new(case);
-            let running = tokio::spawn({
-                let (case, world) = (Arc::clone(&case), world.clone());
-                async move { tokio::time::timeout(LIMIT, (case.run)(world)).await }
-            });
+            let running = tokio::spawn(tokio::time::timeout(LIMIT, (case.run)(world.clone())));
+            let with_state = async |why| format!("{why}\n{}", world.diagnose().await);
             let verdict = match running.await {
                 Ok(Ok(Ok(Ending::Held))) => Verdict::Held,
                 Ok(Ok(Ok(Ending::Skipped(why)))) => Verdict::Skipped(why),
-                Ok(Ok(Err(error))) => Verdict::Failed(format!("{error:#}")),
-                Ok(Err(_)) => Verdict::Failed(format!("it did not end within {LIMIT:?}")),
-                Err(error) => Verdict::Failed(panic_text(error)),
-            };
-            let verdict = match verdict {
-                Verdict::Failed(why) => Verdict::Failed(format!("{why}\n{}", world.diagnose().await)),
-                verdict => verdict,
+                Ok(Ok(Err(error))) => Verdict::Stuck(with_state(format!("{error:#}")).await),
+                Ok(Err(_)) => Verdict::Stuck(with_state(format!("it did not end within {LIMIT:?}")).await),
+                Err(error) => Verdict::Failed(with_state(panic_text(error)).await),
             };
             world.remove().await;
             verdict
         }
     };
     let seconds = began.elapsed().as_secs();
+    let first_line = |why: &str| why.lines().next().unwrap_or_default().to_owned();
     match &verdict {
-        Verdict::Held => println!("e2e {name} ... ok ({seconds} s)"),
+        Verdict::Held | Verdict::HeldLater(_) => println!("e2e {name} ... ok ({seconds} s)"),
         Verdict::Skipped(why) => println!("e2e {name} ... skipped: {why}"),
-        Verdict::Failed(why) => {
-            println!("e2e {name} ... FAILED ({seconds} s): {}", why.lines().next().unwrap_or_default());
-        }
+        Verdict::Stuck(why) => println!("e2e {name} ... STUCK ({seconds} s): {}", first_line(why)),
+        Verdict::Failed(why) => println!("e2e {name} ... FAILED ({seconds} s): {}", first_line(why)),
     }
-    (name, verdict)
+    verdict
 }
 
 fn panic_text(error: tokio::task::JoinError) -> String {

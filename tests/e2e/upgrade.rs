@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -84,9 +84,9 @@ async fn there_and_back(world: World) -> Outcome {
         )
         .await?;
         world.ready(CLUSTER).await?;
-        ensure!(claims.get(&claim).await?.uid() == volume, "the key server is on another volume");
+        assert!(claims.get(&claim).await?.uid() == volume, "the key server is on another volume");
         let plaintext = kes("key decrypt -p k -", &ciphertext).await?;
-        ensure!(plaintext == "before the upgrade", "what was encrypted before reads {plaintext:?}");
+        assert!(plaintext == "before the upgrade", "what was encrypted before reads {plaintext:?}");
     }
     Ok(Ending::Held)
 }
