@@ -162,6 +162,14 @@ impl Server {
             random: Arc::new(System),
         })
         .await?;
+        if !audit && audit_file.is_none() {
+            tracing::warn!(
+                "the audit log is not kept: 'log.audit' or 'log.audit_file' of --config keep it, 'kes log' shows it"
+            );
+        }
+        if health.is_none() {
+            tracing::info!("there is no port for probes and metrics: 'health' of --config opens it");
+        }
         let audit = audit_log(audit, audit_file.as_deref())?;
         let running = Running {
             address,
