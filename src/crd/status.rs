@@ -226,6 +226,10 @@ pub struct Injected {
     /// How often the same entries were put back within a day after somebody removed them.
     #[serde(default)]
     pub repeats: i32,
+
+    /// How many pods confirmed that they can encrypt. When the Tenant has another number of them, all are asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_pods: Option<i32>,
 }
 
 /// How the certificate is mounted.

@@ -1,11 +1,11 @@
 //! What all of it is for: objects that MinIO encrypts with the tenant's key, and reads again after a restart of everything.
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use kes::crd::TenantPhase;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -22,10 +22,13 @@ const KEY: &str = "tenant-key";
 const TEXT: &str = "what nobody is to read on the volume\n";
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![Case::new(
-        "objects_are_encrypted_with_the_tenants_key_and_outlive_a_restart_of_everything",
-        encrypted,
-    )]
+    vec![
+        Case::new(
+            "objects_are_encrypted_with_the_tenants_key_and_outlive_a_restart_of_everything",
+            encrypted,
+        ),
+        Case::new("a_minio_that_gave_up_without_its_key_service_is_started_when_that_is_back", gave_up),
+    ]
 }
 
 /// The pod in which the original `mc` knows the tenant as `t`.
@@ -133,5 +136,43 @@ async fn encrypted(world: World) -> Outcome {
     }
     // without --json mc prints the object and nothing else; with it as well
     assert!(mc.until(&["cat", "t/sealed/object"], "").await? == TEXT, "the object is not what was put");
+    Ok(Ending::Held)
+}
+
+async fn gave_up(world: World) -> Outcome {
+    let namespace = world.tenant_namespace("t").await?;
+    world.create_tenant(&namespace, json!({"requestAutoCert": false})).await?;
+    let spec = json!({"tenants": [{"name": TENANT, "namespace": namespace, "keyName": KEY}]});
+    world.create_cluster(CLUSTER, &spec).await?;
+    world.tenant_is(CLUSTER, &namespace, TenantPhase::Verified, "Verified").await?;
+
+    // the operator would not let it be away
+    let mut paused = spec.clone();
+    paused["paused"] = json!(true);
+    world.replace_spec(CLUSTER, &paused).await?;
+    world.condition(CLUSTER, "Paused", "True", "Paused").await?;
+    let none = Patch::Merge(json!({"spec": {"replicas": 0}}));
+    world.api::<StatefulSet>().patch(CLUSTER, &PatchParams::default(), &none).await?;
+    crate::wait::gone(world.api::<Pod>(), &format!("{CLUSTER}-0")).await?;
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), &namespace);
+    let name = format!("{TENANT}-pool-0-0");
+    pods.delete(&name, &DeleteParams::default()).await?;
+    // three times in vain: the kubelet waits for 40 seconds now
+    let waits = until(pods.clone(), &name, "the third pause before a start", |pod: Option<&Pod>| {
+        let statuses =
+            pod.and_then(|pod| pod.status.as_ref()?.container_statuses.as_deref()).unwrap_or_default();
+        let gave_up = statuses.iter().any(|container| {
+            let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+            let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+            container.restart_count >= 3 && reason == Some("CrashLoopBackOff")
+        });
+        let restarts: Vec<_> = statuses.iter().map(|container| container.restart_count).collect();
+        if gave_up { Ok(()) } else { Err(format!("restarts: {restarts:?}")) }
+    });
+    let old = waits.await?.and_then(|pod| pod.uid()).context("its UID")?;
+
+    world.replace_spec(CLUSTER, &spec).await?;
+    ready(pods.clone(), &name, Some(&old)).await?;
+    world.tenant_is(CLUSTER, &namespace, TenantPhase::Verified, "Verified").await?;
     Ok(Ending::Held)
 }

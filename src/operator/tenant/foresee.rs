@@ -67,12 +67,16 @@ pub(crate) async fn foresee(
                     mount: tenant.mount,
                 };
                 let approved = requests.approve.contains(&(namespace.clone(), name.clone()));
-                let terms = Terms { restart: tenant.restart, mode: tenant.mode, approved };
+                let serving_since = context.now();
+                let terms = Terms { restart: tenant.restart, mode: tenant.mode, approved, serving_since };
                 match plan::plan(&seen, &wish, terms, before, Ok(()), context.now()) {
                     Step::Hold(_, rule, _) => format!("{}: {rule}", rule.reason()),
                     Step::ProveAndTell(rule, fields) => {
                         show(&fields);
                         format!("{}: {rule}", rule.reason())
+                    }
+                    Step::ProveAndHurry(pods, _) => {
+                        format!("{} pods that wait to be started again are deleted", pods.len())
                     }
                     Step::ProveAndPatch(fields, _) => {
                         show(&fields);

@@ -74,6 +74,7 @@ impl World {
             approved: false,
             intended: false,
             repeats: 0,
+            verified_pods: None,
         };
         let variables = patch::variables(&injected).into_iter();
         let env: Vec<_> = variables.map(|(name, value)| json!({"name": name, "value": value})).collect();

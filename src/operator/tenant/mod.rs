@@ -186,9 +186,10 @@ async fn pass(
     };
     let serving = why_not.map_or(Ok(()), Err);
     let approved = around.requests.approve.contains(&(tenant.namespace.clone(), tenant.name.clone()));
-    let terms = Terms { restart: tenant.restart, mode: tenant.mode, approved };
+    let serving_since = ready_since(around.cluster).unwrap_or(context.now());
+    let terms = Terms { restart: tenant.restart, mode: tenant.mode, approved, serving_since };
     let step = plan::plan(&seen, &wish, terms, before, serving, context.now());
-    let snippet = missing(&seen, &wish);
+    let snippet = missing(&seen, &wish, before);
     // what was injected stays on record when the next step does not succeed
     let reached = take::take(context, around, tenant, seen, step, before).await;
     let tells = matches!(reached.rule, Rule::RenderPending | Rule::ManagedElsewhere { .. });
@@ -228,10 +229,19 @@ async fn look(
     observe::observe(&context.client, of, secret).await
 }
 
-/// What is not in the Tenant yet, as YAML.
-fn missing(seen: &Seen, wish: &Wish) -> Option<String> {
+/// Since when the cluster is said to be ready; nothing while it is not.
+fn ready_since(cluster: &KesCluster) -> Option<jiff::Timestamp> {
+    let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.into_iter().find(|found| found.type_ == "Ready" && found.status == "True")?;
+    Some(ready.last_transition_time.0)
+}
+
+/// What is not in the Tenant yet, or not as it is wanted now, as YAML.
+fn missing(seen: &Seen, wish: &Wish, before: Option<&TenantStatus>) -> Option<String> {
     let tenant = seen.tenant.as_ref()?;
-    match patch::change(&tenant.data, seen.config_env.as_deref(), wish, None).ok()? {
+    let ours = before.filter(|before| before.uid == tenant.metadata.uid);
+    let record = ours.and_then(|before| before.injected.as_ref());
+    match patch::change(&tenant.data, seen.config_env.as_deref(), wish, record).ok()? {
         Change::None(_) => None,
         Change::Write(fields, _) => Some(patch::snippet(&tenant.data, &fields)),
     }
@@ -274,6 +284,10 @@ async fn leave(
             Some(Reached::new(phase, rule, Some(injected)))
         }
         leave::Step::Patch(fields, injected) => {
+            if !seen.pods.is_empty() && before.reason != take::REFUSED {
+                let what = "its key service is taken out now, which restarts its pods";
+                take::announce(context, around.cluster, tenant, what).await;
+            }
             let reached = take::write(context, tenant, &seen, fields, injected.clone()).await;
             Some(match reached.phase {
                 TenantPhase::Patched => Reached::new(TenantPhase::Unwiring, Rule::Unwired, reached.injected),

@@ -71,6 +71,7 @@ pub(crate) fn change(
         approved: false,
         intended: false,
         repeats: 0,
+        verified_pods: None,
     };
     let ours = variables(&injected);
     shadowed(config_env, &ours)?;

@@ -34,6 +34,9 @@ pub(crate) enum Step {
     ProveAndPatch(Map<String, Value>, Injected),
     /// Prove the key service once more, then delete these pods together.
     ProveAndRestart(Vec<PodId>, Injected),
+    /// Prove the key service once more, then delete these pods, which serve nobody, so that they need not wait to be started
+    /// again.
+    ProveAndHurry(Vec<PodId>, Injected),
     /// Ask these pods, all of which started after the patch.
     Verify(Vec<Pod>, Injected),
 }
@@ -58,6 +61,8 @@ pub(crate) struct Terms {
     pub(crate) mode: Mode,
     /// A restart was approved just now.
     pub(crate) approved: bool,
+    /// Since when the key service has served without a break, as far as we know.
+    pub(crate) serving_since: Timestamp,
 }
 
 /// What must hold before anything is read about a tenant.
@@ -72,6 +77,8 @@ pub(crate) fn is_possible(enclave: &str) -> Result<(), Rule> {
 /// How often removed entries are put back within [`DAY`] before somebody else is taken to own them.
 const MOST_REPEATS: i32 = 3;
 const DAY: i64 = 86_400;
+/// Seconds in which the MinIO Operator takes up a patch: 17 were measured (minio-wiring §9).
+const TAKEN_UP: i64 = 300;
 
 /// Decides. `before` is the status of the last pass, `serving` what the key service says about itself.
 pub(crate) fn plan(
@@ -96,7 +103,7 @@ fn decide(
     serving: Result<(), String>,
     now: Timestamp,
 ) -> Result<Step, (TenantPhase, Rule)> {
-    use TenantPhase::{Conflict, Patched, Pending, Prepared, Restarting, Verified};
+    use TenantPhase::{Conflict, Pending, Prepared};
     if !seen.installed {
         return Err((Pending, Rule::TenantApiMissing));
     }
@@ -133,56 +140,97 @@ fn decide(
             if terms.restart == RestartPolicy::Manual && !terms.approved {
                 return Ok(Step::ProveAndTell(Rule::ApprovalPending { pods: seen.pods.len() }, fields));
             }
-            some_but_not_all_down(&seen.pods).map_err(|rule| (Prepared, rule))?;
+            // what was there and is gone goes back in any case: perhaps some are down because it is gone
+            if record.is_none_or(|record| patch::variables(record) != patch::variables(&injected)) {
+                some_but_not_all_down(&seen.pods).map_err(|rule| (Prepared, rule))?;
+            }
             let approved = terms.restart == RestartPolicy::Manual;
             return Ok(Step::ProveAndPatch(fields, Injected { repeats, approved, ..injected }));
         }
         Change::None(injected) => remembered(injected, record, tenant),
     };
-    if injected.restarted {
-        let pods = before.filter(|before| before.phase == Verified).map(|_| seen.pods.len());
-        if let Some(pods) = pods {
-            return Ok(Step::Hold(Verified, Rule::Verified { pods }, Some(injected)));
+    Ok(follow(seen, &wish.secret, terms, before, serving, injected, now))
+}
+
+/// What becomes of a patch: the MinIO Operator takes it up, all pods start with it, and each says that it can encrypt.
+fn follow(
+    seen: &Seen,
+    secret: &str,
+    terms: Terms,
+    before: Option<&TenantStatus>,
+    serving: Result<(), String>,
+    injected: Injected,
+    now: Timestamp,
+) -> Step {
+    use TenantPhase::{Blocked, Patched, Restarting, Verified};
+    let consent = consent(seen);
+    let stuck: Vec<_> = seen.pods.iter().filter(|pod| gave_up_before(pod, terms.serving_since)).collect();
+    let wired = stuck.iter().all(|pod| pod.spec.as_ref().is_some_and(|spec| has(spec, secret)));
+    if !stuck.is_empty() && wired && serving.is_ok() && consent.is_ok() {
+        return Step::ProveAndHurry(stuck.into_iter().map(PodId::of).collect(), injected);
+    }
+    let wanted: usize = seen.stateful_sets.iter().map(replicas).sum();
+    let ready = seen.pods.iter().filter(|pod| is_ready(pod)).count();
+    let is_known = injected.restarted && before.is_some_and(|before| before.phase == Verified);
+    if is_known && injected.verified_pods.is_some_and(|pods| usize::try_from(pods) == Ok(wanted)) {
+        return Step::Hold(Verified, Rule::Verified { pods: wanted, ready }, Some(injected));
+    }
+    let hold = |phase, rule| Step::Hold(phase, rule, Some(injected.clone()));
+    if let Some(rule) = waits_for_template(seen, secret) {
+        let seconds = injected.patched_at.as_ref().map_or(0, |at| now.as_second() - at.0.as_second());
+        if seconds > TAKEN_UP {
+            return hold(Blocked, Rule::OperatorSilent { minutes: seconds / 60 });
         }
-    }
-    let hold = |phase, rule| Ok(Step::Hold(phase, rule, Some(injected.clone())));
-    if seen.stateful_sets.is_empty() {
-        return hold(Patched, Rule::WaitingForTemplate { stateful_set: None });
-    }
-    if let Some(set) = seen.stateful_sets.iter().find(|set| !template_has(set, &wish.secret)) {
-        return hold(Patched, Rule::WaitingForTemplate { stateful_set: Some(set.name_any()) });
+        return hold(Patched, rule);
     }
     let stale: Vec<&Pod> = seen
         .pods
         .iter()
-        .filter(|pod| pod.metadata.deletion_timestamp.is_none() && is_stale(pod, &wish.secret, &injected))
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none() && is_stale(pod, secret, &injected))
         .collect();
     if !stale.is_empty() {
         if terms.restart == RestartPolicy::Manual && !terms.approved && !injected.approved {
             return hold(Patched, Rule::RestartPending { pods: stale.len() });
         }
         if let Err(rule) = some_but_not_all_down(stale.iter().copied()) {
-            return hold(TenantPhase::Blocked, rule);
+            return hold(Blocked, rule);
         }
         if let Err(rule) = consent {
-            return hold(TenantPhase::Blocked, rule);
+            return hold(Blocked, rule);
         }
         if let Err(why) = serving.clone() {
             return hold(Patched, Rule::KeyServiceNotReady { why });
         }
         let approved = terms.restart == RestartPolicy::Manual;
         let pods = stale.into_iter().map(PodId::of).collect();
-        return Ok(Step::ProveAndRestart(pods, Injected { approved, ..injected }));
+        return Step::ProveAndRestart(pods, Injected { approved, ..injected });
     }
-    let wanted = seen.stateful_sets.iter().map(replicas).sum();
-    let ready = seen.pods.iter().filter(|pod| is_ready(pod)).count();
     if ready < wanted || seen.pods.len() != wanted || !seen.stateful_sets.iter().all(is_updated) {
         return hold(Restarting, Rule::WaitingForPods { ready, wanted });
     }
     if let Err(why) = serving {
         return hold(Restarting, Rule::KeyServiceNotReady { why });
     }
-    Ok(Step::Verify(seen.pods.clone(), injected))
+    Step::Verify(seen.pods.clone(), injected)
+}
+
+/// What the MinIO Operator has not done yet.
+fn waits_for_template(seen: &Seen, secret: &str) -> Option<Rule> {
+    let without = seen.stateful_sets.iter().find(|set| !template_has(set, secret)).map(ResourceExt::name_any);
+    (without.is_some() || seen.stateful_sets.is_empty())
+        .then_some(Rule::WaitingForTemplate { stateful_set: without })
+}
+
+/// Whether MinIO ended in `pod` before `since`, and waits for longer and longer until it is started again. Later ends are
+/// not for want of a key service.
+fn gave_up_before(pod: &Pod, since: Timestamp) -> bool {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    statuses.into_iter().any(|container| {
+        let waits = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        waits.is_some_and(|waits| waits.reason.as_deref() == Some("CrashLoopBackOff"))
+            && ended.and_then(|ended| ended.finished_at.as_ref()).is_some_and(|at| at.0 < since)
+    })
 }
 
 /// An operator without the lists that we write would start MinIO with our variables and without its certificate. One whose
@@ -225,6 +273,7 @@ fn remembered(injected: Injected, record: Option<&Injected>, tenant: &kube::api:
             restarted: record.restarted,
             approved: record.approved,
             repeats: record.repeats,
+            verified_pods: record.verified_pods,
             ..injected
         };
     }

@@ -7,7 +7,12 @@ use super::*;
 use crate::crd::Mount;
 
 const SECRET: &str = "kes-client-vault";
-const AUTOMATIC: Terms = Terms { restart: RestartPolicy::Automatic, mode: Mode::Patch, approved: false };
+const AUTOMATIC: Terms = Terms {
+    restart: RestartPolicy::Automatic,
+    mode: Mode::Patch,
+    approved: false,
+    serving_since: Timestamp::UNIX_EPOCH,
+};
 const MANUAL: Terms = Terms { restart: RestartPolicy::Manual, ..AUTOMATIC };
 
 fn wish() -> Wish {
@@ -90,6 +95,9 @@ fn summary(step: &Step) -> String {
         }
         Step::ProveAndRestart(pods, _) => {
             format!("restart {}", pods.iter().map(|pod| pod.uid.clone()).collect::<Vec<_>>().join(","))
+        }
+        Step::ProveAndHurry(pods, _) => {
+            format!("hurry {}", pods.iter().map(|pod| pod.uid.clone()).collect::<Vec<_>>().join(","))
         }
         Step::Verify(pods, _) => format!("verify {}", pods.len()),
     }
@@ -177,14 +185,86 @@ fn a_tenant_is_verified_when_all_pods_are_new_ready_and_updated() {
     seen.pods[1] = pod(1, true, 40, true);
     assert_eq!(next(&seen, Some(&before)), "verify 2");
     before.phase = TenantPhase::Verified;
+    let injected = before.injected.as_mut().unwrap();
+    (injected.restarted, injected.verified_pods) = (true, Some(2));
+    let said = |seen: &Seen, before: &TenantStatus| match plan(
+        seen,
+        &wish(),
+        AUTOMATIC,
+        Some(before),
+        Ok(()),
+        now(),
+    ) {
+        Step::Hold(TenantPhase::Verified, rule, _) => rule.to_string(),
+        step => panic!("{}", summary(&step)),
+    };
+    assert_eq!(said(&seen, &before), "all 2 pods started with the key service and can encrypt");
+    // a later restart of MinIO changes nothing about that, but it is not hidden
+    seen.pods.pop();
+    let text = said(&seen, &before);
+    assert_eq!(text, "all 2 pods started with the key service and could encrypt; 1 of them are ready now");
+    // more pods than were asked
+    seen.stateful_sets = vec![set(true, 2), set(true, 1)];
+    assert_eq!(next(&seen, Some(&before)), "Restarting WaitingForPods");
+    seen.pods = vec![pod(0, true, 40, true), pod(1, true, 40, true), pod(2, true, 50, true)];
+    assert_eq!(next(&seen, Some(&before)), "verify 3");
+}
+
+/// `pod` in the state in which the kubelet waits before it starts it again.
+fn crash_loops(mut pod: Pod, ended: &str) -> Pod {
+    pod.status.as_mut().unwrap().container_statuses = serde_json::from_value(json!([
+        {"name": "minio", "image": "", "imageID": "", "ready": false, "restartCount": 5,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 1, "finishedAt": ended}}}]))
+    .unwrap();
+    pod
+}
+
+#[test]
+fn pods_that_gave_up_while_the_key_service_was_away_need_not_wait_when_it_is_back() {
+    let (mut seen, mut before) = patched();
+    before.phase = TenantPhase::Verified;
+    let injected = before.injected.as_mut().unwrap();
+    (injected.restarted, injected.verified_pods) = (true, Some(2));
+    seen.stateful_sets = vec![set(true, 2)];
+    seen.pods = vec![pod(0, true, 40, true), crash_loops(pod(1, true, 40, false), "2026-11-23T10:03:00Z")];
+    let step = |seen: &Seen, since: &str, serving| {
+        let terms = Terms { serving_since: since.parse().unwrap(), ..MANUAL };
+        summary(&plan(seen, &wish(), terms, Some(&before), serving, now()))
+    };
+    let (sooner, later) = ("2026-11-23T10:02:00Z", "2026-11-23T10:04:00Z");
+    assert_eq!(step(&seen, later, Ok(())), "hurry p1", "also with restartPolicy Manual: it serves nobody");
+    assert_eq!(step(&seen, later, Err("away".into())), "Verified Verified");
+    assert_eq!(step(&seen, sooner, Ok(())), "Verified Verified", "it ended for another reason");
+    seen.pods[1] = crash_loops(pod(1, false, 40, false), "2026-11-23T10:03:00Z");
+    assert_eq!(step(&seen, later, Ok(())), "Verified Verified", "without the certificate it cannot start");
+    seen.pods[1] = pod(1, true, 40, false);
+    assert_eq!(step(&seen, later, Ok(())), "Verified Verified");
+}
+
+#[test]
+fn a_minio_operator_that_does_not_take_up_a_patch_is_told() {
+    let (mut seen, before) = patched();
+    seen.stateful_sets = vec![set(false, 2)];
+    let at = |now: &str| plan(&seen, &wish(), AUTOMATIC, Some(&before), Ok(()), now.parse().unwrap());
+    assert_eq!(summary(&at("2026-11-23T10:05:00Z")), "Patched WaitingForTemplate");
+    let Step::Hold(TenantPhase::Blocked, rule, Some(_)) = at("2026-11-23T10:07:00Z") else { panic!() };
+    assert_eq!(rule, Rule::OperatorSilent { minutes: 6 });
+    assert!(rule.to_string().contains("patched 6 minutes ago"), "{rule}");
+}
+
+#[test]
+fn what_was_removed_goes_back_also_when_pods_are_down() {
+    let (mut seen, mut before) = patched();
     before.injected.as_mut().unwrap().restarted = true;
-    assert_eq!(next(&seen, Some(&before)), "Verified Verified");
-    seen.pods.clear();
-    assert_eq!(
-        next(&seen, Some(&before)),
-        "Verified Verified",
-        "a later restart of MinIO is none of our business"
-    );
+    seen.tenant = Some(tenant(json!({"env": [{"name": "A", "value": "1"}]})));
+    // the MinIO Operator began to roll without the certificate
+    seen.pods = vec![pod(0, true, 40, true), pod(1, false, 50, false)];
+    assert_eq!(next(&seen, Some(&before)), "patch env,externalClientCertSecrets");
+    // another wish is a change like any other
+    let other = Wish { key_name: "second".into(), ..wish() };
+    let step = plan(&seen, &other, AUTOMATIC, Some(&before), Ok(()), now());
+    assert_eq!(summary(&step), "Prepared TenantNotReady");
 }
 
 #[test]
@@ -336,4 +416,16 @@ fn a_tenant_that_is_wired_goes_on_under_an_operator_that_became_too_old() {
         plan(&seen, &wish(), AUTOMATIC, Some(&before), Ok(()), now()),
         Step::Hold(TenantPhase::Blocked, ..)
     ));
+}
+
+#[test]
+fn the_snippet_has_what_a_changed_wish_needs() {
+    let (seen, before) = patched();
+    let snippet = |wish: &Wish| crate::operator::tenant::missing(&seen, wish, Some(&before));
+    assert_eq!(snippet(&wish()), None);
+    let other = Wish { key_name: "second".into(), ..wish() };
+    assert_eq!(
+        snippet(&other).unwrap(),
+        "spec:\n  env:\n  - name: MINIO_KMS_KES_KEY_NAME\n    value: second\n"
+    );
 }

@@ -57,6 +57,8 @@ pub(crate) enum Rule {
     ApiRefused { step: String, problem: String },
     /// The MinIO Operator has to change its StatefulSets.
     WaitingForTemplate { stateful_set: Option<String> },
+    /// It had long to do that.
+    OperatorSilent { minutes: i64 },
     /// A person approves the restart of the pods.
     RestartPending { pods: usize },
     /// A person approves the patch, and the restart that it brings.
@@ -81,8 +83,8 @@ pub(crate) enum Rule {
     WaitingForPods { ready: usize, wanted: usize },
     /// A pod does not confirm that it can encrypt.
     WaitingForHealth { pod: String, problem: String },
-    /// Done.
-    Verified { pods: usize },
+    /// Done; of so many pods so many are ready now.
+    Verified { pods: usize, ready: usize },
 }
 
 impl Rule {
@@ -112,6 +114,7 @@ impl Rule {
             Self::Patching => "Patching",
             Self::ApiRefused { .. } => "ApiRefused",
             Self::WaitingForTemplate { .. } => "WaitingForTemplate",
+            Self::OperatorSilent { .. } => "OperatorSilent",
             Self::RestartPending { .. } => "RestartPending",
             Self::ApprovalPending { .. } => "ApprovalPending",
             Self::RenderPending => "RenderPending",
@@ -220,6 +223,12 @@ impl fmt::Display for Rule {
                 f,
                 "the Tenant was patched; waiting for the MinIO Operator to put the certificate into StatefulSet {set}"
             ),
+            Self::OperatorSilent { minutes } => write!(
+                f,
+                "the Tenant was patched {minutes} minutes ago, and the MinIO Operator has not put the certificate into its \
+                 StatefulSets; see whether it runs ('kubectl get pods -A -l name=minio-operator'). A pod that restarts before \
+                 that does not come back"
+            ),
             Self::RestartPending { pods } => write!(
                 f,
                 "{pods} pods run without the key service and restartPolicy is Manual; when some seconds of outage suit you, \
@@ -264,8 +273,14 @@ impl fmt::Display for Rule {
             Self::WaitingForHealth { pod, problem } => {
                 write!(f, "waiting for pod {pod} to confirm that it can encrypt: {problem}")
             }
-            Self::Verified { pods } => {
+            Self::Verified { pods, ready } if ready == pods => {
                 write!(f, "all {pods} pods started with the key service and can encrypt")
+            }
+            Self::Verified { pods, ready } => {
+                write!(
+                    f,
+                    "all {pods} pods started with the key service and could encrypt; {ready} of them are ready now"
+                )
             }
         }
     }

@@ -58,7 +58,9 @@ pub(super) async fn take(
         let injected = match step {
             Step::Hold(_, _, injected) => injected,
             Step::ProveAndTell(..) | Step::ProveAndPatch(..) => None,
-            Step::ProveAndRestart(_, injected) | Step::Verify(_, injected) => Some(injected),
+            Step::ProveAndRestart(_, injected)
+            | Step::ProveAndHurry(_, injected)
+            | Step::Verify(_, injected) => Some(injected),
         };
         return Reached::new(phase, rule, injected);
     }
@@ -75,6 +77,11 @@ pub(super) async fn take(
         Step::ProveAndRestart(pods, injected) => match proved(context, wanted, tenant).await {
             Err(rule) => Reached::new(TenantPhase::Patched, rule, Some(injected)),
             Ok(()) => restart(context, cluster, tenant, pods, injected, refused_before).await,
+        },
+        Step::ProveAndHurry(pods, injected) => match proved(context, wanted, tenant).await {
+            Err(rule) => Reached::new(TenantPhase::Restarting, rule, Some(injected)),
+            // nobody is served by them, so there is no outage to announce
+            Ok(()) => restart(context, cluster, tenant, pods, injected, true).await,
         },
         Step::Verify(pods, injected) => verify(&seen, &pods, injected).await,
     }
@@ -212,7 +219,7 @@ fn is_refusal(error: &kube::Error) -> bool {
 }
 
 /// Tells about an outage before it happens, so that whoever sees it finds its reason.
-async fn announce(context: &Context, cluster: &KesCluster, tenant: &Tenant, what: &str) {
+pub(super) async fn announce(context: &Context, cluster: &KesCluster, tenant: &Tenant, what: &str) {
     let Tenant { namespace, name, .. } = tenant;
     let note = format!("{namespace}/{name}: {what}; S3 requests fail for some seconds");
     let news = News { kind: EventType::Normal, action: "WireTenant", reason: "TenantRestart".into(), note };
@@ -275,8 +282,10 @@ async fn verify(seen: &Seen, pods: &[Pod], injected: Injected) -> Reached {
         Some(rule) => Reached::new(TenantPhase::Restarting, rule, Some(injected)),
         None => {
             // an approval is spent with the restart that it was given for
-            let injected = Injected { restarted: true, approved: false, ..injected };
-            Reached::new(TenantPhase::Verified, Rule::Verified { pods: pods.len() }, Some(injected))
+            let verified_pods = i32::try_from(pods.len()).ok();
+            let injected = Injected { restarted: true, approved: false, verified_pods, ..injected };
+            let rule = Rule::Verified { pods: pods.len(), ready: pods.len() };
+            Reached::new(TenantPhase::Verified, rule, Some(injected))
         }
     }
 }

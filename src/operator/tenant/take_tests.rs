@@ -19,6 +19,7 @@ fn injected() -> Injected {
         approved: false,
         intended: false,
         repeats: 0,
+        verified_pods: None,
     }
 }
 
