@@ -6,6 +6,7 @@ use kube::{
 };
 
 use super::failure::Failure;
+use crate::operator;
 
 /// A client for the current context, or for the one that is named.
 pub(super) async fn client(context: Option<&str>) -> Result<Client, Failure> {
@@ -25,11 +26,24 @@ pub(super) async fn client(context: Option<&str>) -> Result<Client, Failure> {
             Config::from_custom_kubeconfig(file, &options).await.map_err(|error| no_cluster(&error))?
         }
     };
-    Client::try_from(config).map_err(|error| no_cluster(&error))
+    operator::client(config).map_err(|error| no_cluster(&error))
+}
+
+/// The failure of everything that asks an API server from which no answer comes, if `error` is of that kind.
+pub(super) fn away(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
+    operator::no_answer(error).map(|found| {
+        Failure::new(
+            found.to_string(),
+            "Check KUBECONFIG and its context, and that the network lets you through: 'kubectl get --raw /readyz'.",
+        )
+    })
 }
 
 /// What the API server said, and what helps.
 pub(super) fn failed(step: &str, error: &kube::Error) -> Failure {
+    if let Some(failure) = away(error) {
+        return failure;
+    }
     let next = match error {
         kube::Error::Api(status) if status.code == 403 => {
             "Ask for that right; docs/kubectl-kes.md says which verb needs which."

@@ -200,10 +200,12 @@ async fn compare(
         }
         let question = diff::Question { manifest: object, ..question.clone() };
         let differences = diff::diff(client.clone(), question).await.map_err(|error| {
-            Failure::new(
-                format!("{place}: {error}"),
-                "Nothing was changed. 'kes operator validate' checks a manifest without a cluster.",
-            )
+            super::kubernetes::away(&error).unwrap_or_else(|| {
+                Failure::new(
+                    format!("{place}: {error}"),
+                    "Nothing was changed. 'kes operator validate' checks a manifest without a cluster.",
+                )
+            })
         })?;
         count += differences.iter().filter(|difference| difference.is_one()).count();
         text.extend(differences.iter().filter(|_| as_json).map(|found| compared(&file, found)));
@@ -235,10 +237,12 @@ async fn check(as_json: bool) -> Result<String, Failure> {
     let ours = crd::KesCluster::crd();
     let name = ours.metadata.name.clone().unwrap_or_default();
     let failed = |error: kube::Error| {
-        Failure::new(
-            format!("failed to compare the definition {name}: {error}"),
-            "Who compares needs the rights to get and patch customresourcedefinitions.",
-        )
+        super::kubernetes::away(&error).unwrap_or_else(|| {
+            Failure::new(
+                format!("failed to compare the definition {name}: {error}"),
+                "Who compares needs the rights to get and patch customresourcedefinitions.",
+            )
+        })
     };
     let Some(live) = definitions.get_opt(&name).await.map_err(failed)? else {
         return Err(Failure::new(

@@ -31,7 +31,9 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Error, cluster, metrics::PassResult, names, optional_watch, tenant, unreadable};
+use super::{
+    Context, Error, cluster, metrics::PassResult, names, optional_watch, reach::no_answer, tenant, unreadable,
+};
 use crate::crd::KesCluster;
 
 /// Passes at the same time, over different clusters.
@@ -65,9 +67,10 @@ struct State {
 /// Checks that KesClusters can be listed, so that a missing CRD or role is one sentence at the start.
 pub(super) async fn probe(context: &Context, namespaces: &[String]) -> Result<(), Error> {
     for api in apis::<KesCluster>(&context.client, namespaces) {
-        api.list(&ListParams::default().limit(1))
-            .await
-            .map_err(|error| Error::NotInstalled(Box::new(error)))?;
+        api.list(&ListParams::default().limit(1)).await.map_err(|error| match no_answer(&error) {
+            Some(found) => Error::Unreachable(found.clone()),
+            None => Error::NotInstalled(Box::new(error)),
+        })?;
     }
     Ok(())
 }

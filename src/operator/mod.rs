@@ -19,6 +19,7 @@ mod optional_watch;
 #[cfg(test)]
 mod pass_tests;
 mod quantity;
+mod reach;
 mod requests;
 mod rights;
 mod rule;
@@ -30,6 +31,7 @@ use std::net::SocketAddr;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use context::Context;
+pub use reach::{Unreachable, client, no_answer};
 
 /// Options of `kes operator`.
 #[derive(Clone, Debug, clap::Args)]
@@ -73,6 +75,9 @@ pub enum Error {
     /// The client could not be made.
     #[error("failed to prepare the connection to Kubernetes: {0}")]
     Client(#[source] Box<kube::Error>),
+    /// The API server does not answer.
+    #[error("{0}; check KUBECONFIG, and that the network lets this host reach that address")]
+    Unreachable(#[source] Unreachable),
     /// The API server does not know the resource, or refuses to show it.
     #[error("failed to list KesClusters: {0}; apply crds/kesclusters.yaml, and check the operator's role")]
     NotInstalled(#[source] Box<kube::Error>),
@@ -152,15 +157,18 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let metrics = metrics::Metrics::new();
     let config = kube::Config::infer().await.map_err(|error| Error::Configuration(Box::new(error)))?;
+    let naming = reach::Naming::of(&config);
     let client = kube::client::ClientBuilder::try_from(config)
         .map_err(|error| Error::Client(Box::new(error)))?
+        .with_layer(&naming)
         .with_layer(&metrics::CountRequests(metrics.clone()))
         .build();
     let scope = context::Scope { operator: &lease_namespace, namespaces: &watch_namespaces };
     let defaults = cluster::validate::Defaults { image, domain: cluster_domain };
     let context = Context::new(client.clone(), defaults, metrics.clone(), &scope);
 
-    let missing = rights::probe(&client, &watch_namespaces, &lease_namespace).await;
+    let missing =
+        rights::probe(&client, &watch_namespaces, &lease_namespace).await.map_err(Error::Unreachable)?;
     for sentence in missing.optional {
         tracing::warn!("a right is missing that not everybody needs: {sentence}");
     }

@@ -7,6 +7,8 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::{Api, Client, api::PostParams};
 
+use super::reach::{Unreachable, no_answer};
+
 /// Questions at the same time.
 const AT_ONCE: usize = 8;
 
@@ -116,7 +118,14 @@ pub(crate) const RIGHTS: &[Right] = &[
 ];
 
 /// Asks for every right. The answer: sentences about rights that are missing, and about optional ones.
-pub(crate) async fn probe(client: &Client, namespaces: &[String], lease: &str) -> Missing {
+///
+/// # Errors
+/// When the API server does not answer: then nothing more is asked.
+pub(crate) async fn probe(
+    client: &Client,
+    namespaces: &[String],
+    lease: &str,
+) -> Result<Missing, Unreachable> {
     let everywhere = [String::new()];
     let watched = if namespaces.is_empty() { &everywhere } else { namespaces };
     let lease = [lease.to_owned()];
@@ -136,13 +145,14 @@ pub(crate) async fn probe(client: &Client, namespaces: &[String], lease: &str) -
         }))
         .buffered(AT_ONCE);
     while let Some((right, namespace, denied)) = answers.next().await {
+        let denied = denied?;
         if denied.is_empty() {
             continue;
         }
         let sentence = sentence(right, &denied, namespace);
         if right.optional { missing.optional.push(sentence) } else { missing.needed.push(sentence) }
     }
-    missing
+    Ok(missing)
 }
 
 /// Sentences about what is not allowed.
@@ -153,7 +163,7 @@ pub(crate) struct Missing {
 }
 
 /// The verbs of `right` that are denied in `namespace`; empty means every namespace.
-async fn denied(client: &Client, right: &Right, namespace: &str) -> Vec<&'static str> {
+async fn denied(client: &Client, right: &Right, namespace: &str) -> Result<Vec<&'static str>, Unreachable> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let (resource, subresource) = match right.resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource)),
@@ -179,11 +189,14 @@ async fn denied(client: &Client, right: &Right, namespace: &str) -> Vec<&'static
         match reviews.create(&PostParams::default(), &review).await {
             Ok(review) if review.status.as_ref().is_some_and(|status| status.allowed) => {}
             Ok(_) => denied.push(*verb),
-            // who may not even ask learns from the calls themselves
-            Err(error) => tracing::debug!(%error, "failed to ask for a right"),
+            Err(error) => match no_answer(&error) {
+                Some(found) => return Err(found.clone()),
+                // who may not even ask learns from the calls themselves
+                None => tracing::debug!(%error, "failed to ask for a right"),
+            },
         }
     }
-    denied
+    Ok(denied)
 }
 
 fn sentence(right: &Right, denied: &[&str], namespace: &str) -> String {
@@ -260,6 +273,25 @@ mod tests {
         for (place, table) in given {
             assert_eq!(table, asked(place), "{place:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn where_no_answer_comes_nothing_more_is_asked() {
+        let (service, mut handle) =
+            tower_test::mock::pair::<http::Request<kube::client::Body>, http::Response<kube::client::Body>>();
+        let away = Unreachable { address: "https://kubernetes".into(), cause: "nobody is there".into() };
+        let error = away.clone();
+        let asked = tokio::spawn(async move {
+            let mut asked = 0;
+            while let Some((_, send)) = handle.next_request().await {
+                asked += 1;
+                send.send_error(error.clone());
+            }
+            asked
+        });
+        assert_eq!(probe(&Client::new(service, "keys"), &[], "ops").await, Err(away));
+        let asked = asked.await.unwrap();
+        assert!((1..=AT_ONCE).contains(&asked), "{asked} questions");
     }
 
     #[test]

@@ -46,8 +46,12 @@ pub fn init() -> Result<(), LogError> {
     .map_err(|error| LogError::Taken(error.to_string()))
 }
 
+/// What is logged where nobody says otherwise. kube's client tells of each request without an answer, but not why none came;
+/// whoever made the request does.
+const USUAL: &str = "info,openraft=warn,kube_client::client::builder=off";
+
 fn filter(value: Option<&str>) -> Result<EnvFilter, LogError> {
-    let value = value.filter(|value| !value.is_empty()).unwrap_or("info,openraft=warn");
+    let value = value.filter(|value| !value.is_empty()).unwrap_or(USUAL);
     EnvFilter::try_new(value)
         .map_err(|error| LogError::Filter { value: value.into(), reason: error.to_string() })
 }
