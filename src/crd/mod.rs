@@ -132,6 +132,37 @@ mod tests {
         assert!(found.is_empty(), "no description: {found:#?}");
     }
 
+    /// Walks a schema and names every value of a choice that the field's description does not.
+    fn unexplained(path: &str, schema: &serde_json::Value, found: &mut Vec<String>) {
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            unexplained(&format!("{path}.{name}"), property, found);
+        }
+        for (name, inner) in [("[]", "items"), (".*", "additionalProperties")] {
+            if schema[inner].is_object() {
+                unexplained(&format!("{path}{name}"), &schema[inner], found);
+            }
+        }
+        let words = schema["description"].as_str().unwrap_or_default();
+        for value in schema["enum"].as_array().into_iter().flatten().filter_map(|value| value.as_str()) {
+            if !words.contains(&format!("`{value}`")) {
+                found.push(format!("{path}: {value}"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_value_of_a_choice_is_explained_where_kubectl_explain_shows_it() {
+        let crd = serde_json::to_value(KesCluster::crd()).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let mut found = Vec::new();
+        unexplained("", schema, &mut found);
+        assert!(found.is_empty(), "no word about {found:#?}");
+        // what approves a restart is nowhere else in the resource
+        let tenant = &schema["properties"]["spec"]["properties"]["tenants"]["items"]["properties"];
+        let words = tenant["restartPolicy"]["description"].as_str().unwrap();
+        assert!(words.contains("kes-operator.io/approve-restart"), "{words}");
+    }
+
     #[test]
     fn the_sample_in_config_is_a_valid_resource() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/samples/kescluster.yaml");

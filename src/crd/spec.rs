@@ -91,7 +91,7 @@ pub struct KesClusterSpec {
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
 
-    /// When nodes pull the image.
+    /// When nodes pull the image: `IfNotPresent`, when they do not have it; `Always`, at every start of a pod; `Never`, when it was loaded onto them.
     #[serde(default)]
     pub image_pull_policy: ImagePullPolicy,
 
@@ -99,7 +99,7 @@ pub struct KesClusterSpec {
     #[serde(default)]
     pub storage: Storage,
 
-    /// What happens to volumes, and to the Secrets without which they are worthless, when the KesCluster is deleted.
+    /// What happens to volumes, and to the Secrets without which they are worthless, when the KesCluster is deleted. `Retain`: they stay, and a new KesCluster of the same name takes them up again. `Delete`: they are deleted too, and every key and everything encrypted with it is lost for ever.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
@@ -287,7 +287,7 @@ pub struct PolicyRules {
     #[schemars(length(max = 128), inner(length(min = 1, max = 256), regex(pattern = r"^/")))]
     pub deny: Vec<String>,
 
-    /// What the patterns mean.
+    /// What the patterns mean. `Glob`, as in KES v0.22: a `*` stays within one element of the path. `Prefix`, as in later KES: a `*` at the end matches any rest, also beyond `/`, and everything else is literal.
     #[serde(default, rename = "match")]
     pub matching: Matching,
 }

@@ -76,7 +76,7 @@ pub struct Bootstrap {
     #[serde(rename = "clusterID")]
     pub cluster_id: String,
 
-    /// How far it is.
+    /// How far it is. `Started`: the id is recorded. `Completed`: the first member holds it, and one without it has lost its data.
     pub phase: BootstrapPhase,
 
     /// When it was completed.
@@ -166,7 +166,7 @@ pub struct TenantStatus {
     /// Name of the Tenant.
     pub name: String,
 
-    /// Step that is reached.
+    /// Step that is reached. `Pending`: the Tenant, its CRD or the key service is not there yet. `Prepared`: the Secret is in the tenant's namespace. `Patched`: the Tenant was patched. `Restarting`: its pods are being replaced. `Verified`: every pod runs with the key service and answers. `Conflict`: the Tenant says something else about encryption, so nothing was patched. `Blocked`: a rule forbids the next step. `Orphaned`: the spec no longer asks for it, and the wiring stays until its removal is asked for. `Unwiring`: the wiring is being taken out.
     pub phase: TenantPhase,
 
     /// The rule that decides what happens next.
@@ -201,7 +201,7 @@ pub struct Injected {
     /// The tenant's default key.
     pub key_name: String,
 
-    /// How the certificate is mounted.
+    /// How the certificate is mounted: by `ClientCertSecrets` or by `AdditionalVolumes`, as in the spec.
     pub mount: MountKind,
 
     /// Directory or slot that the certificate is read from inside MinIO.

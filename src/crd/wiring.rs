@@ -32,15 +32,15 @@ pub struct Tenant {
     #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
     pub key_name: String,
 
-    /// Whether the operator restarts the tenant's pods, all at once (some seconds of outage), so that encryption begins.
+    /// Whether the operator restarts the tenant's pods, all at once (some seconds of outage), so that encryption begins. `Automatic`: once, as soon as everything is proved. `Manual`: nothing is changed in the Tenant before you approve it with the annotation `kes-operator.io/approve-restart: <namespace>/<name>` on the KesCluster.
     #[serde(default)]
     pub restart_policy: RestartPolicy,
 
-    /// How the client certificate gets into MinIO's pods.
+    /// How the client certificate gets into MinIO's pods. `ClientCertSecrets`: an entry in the Tenant's `externalClientCertSecrets`. `AdditionalVolumes`: a pair of entries in `additionalVolumes` and `additionalVolumeMounts`, with MinIO Operator 5.0.9 or newer. `Auto`: the former where the Tenant's list is empty, else the latter, because positions in that list are paths inside MinIO.
     #[serde(default)]
     pub mount: Mount,
 
-    /// Whether the operator changes the Tenant, or only says what to put into it.
+    /// Whether the operator changes the Tenant, or only says what to put into it. `Patch`: the operator changes it, by one guarded patch. `Render`: you do, or what applies the Tenant on your behalf, and `status.tenants[].snippet` says what has to be in it.
     #[serde(default)]
     pub mode: Mode,
 
@@ -87,15 +87,15 @@ pub struct TenantSelector {
     #[schemars(length(min = 1, max = 80), regex(pattern = r"^[0-9A-Za-z_-]+$"))]
     pub key_name: Option<String>,
 
-    /// Whether the operator restarts the tenants' pods, all of one tenant at once, so that encryption begins.
+    /// Whether the operator restarts the tenants' pods, all of one tenant at once, so that encryption begins. `Automatic`: once, as soon as everything is proved. `Manual`: nothing is changed in a Tenant before you approve it with the annotation `kes-operator.io/approve-restart: <namespace>/<name>` on the KesCluster.
     #[serde(default)]
     pub restart_policy: RestartPolicy,
 
-    /// How the client certificate gets into MinIO's pods.
+    /// How the client certificate gets into MinIO's pods. `ClientCertSecrets`: an entry in the Tenant's `externalClientCertSecrets`. `AdditionalVolumes`: a pair of entries in `additionalVolumes` and `additionalVolumeMounts`, with MinIO Operator 5.0.9 or newer. `Auto`: the former where the Tenant's list is empty, else the latter, because positions in that list are paths inside MinIO.
     #[serde(default)]
     pub mount: Mount,
 
-    /// Whether the operator changes the Tenants, or only says what to put into them.
+    /// Whether the operator changes the Tenants, or only says what to put into them. `Patch`: the operator changes each, by one guarded patch. `Render`: you do, or what applies the Tenants on your behalf, and `status.tenants[].snippet` says what has to be in each.
     #[serde(default)]
     pub mode: Mode,
 
@@ -116,7 +116,7 @@ pub struct LabelExpression {
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
 
-    /// What must hold.
+    /// What must hold about the label. `In`: it has one of the values. `NotIn`: it has none of them, or is not there. `Exists`: it is there, with whatever value. `DoesNotExist`: it is not there.
     pub operator: LabelOperator,
 
     /// Values that are meant by `In` and `NotIn`.
