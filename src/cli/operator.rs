@@ -92,7 +92,8 @@ struct Validated<'a> {
     file: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     namespace: Option<&'a str>,
-    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
     valid: bool,
     problems: &'a [String],
 }
@@ -146,42 +147,90 @@ impl Operator {
     }
 }
 
+/// What `kes operator validate` found so far.
+#[derive(Default)]
+struct Examined {
+    text: String,
+    count: usize,
+    wrong: usize,
+    /// Files that are no manifests.
+    unread: usize,
+    /// Whether some manifest is so far from the schema that its rules could not be looked at.
+    half: bool,
+}
+
 fn validate(files: &Files, as_json: bool) -> Result<String, Failure> {
-    let (mut text, mut wrong, mut count) = (String::new(), 0, 0);
-    for manifest::Manifest { place, file, object } in manifest::clusters(&files.file)? {
-        count += 1;
-        let (cluster, mut problems) = crd::check(&object);
-        if problems.is_empty()
-            && let Some(Err(problem)) = cluster.as_ref().map(operator::validate)
-        {
-            problems.push(problem);
-        }
-        wrong += usize::from(!problems.is_empty());
-        if as_json {
-            let metadata = &object["metadata"];
-            text += &json(&Validated {
-                file: &file,
-                namespace: metadata["namespace"].as_str(),
-                name: metadata["name"].as_str().unwrap_or_default(),
-                valid: problems.is_empty(),
-                problems: &problems,
-            });
-            text.push('\n');
-        } else if problems.is_empty() {
-            text += &format!("{place}: valid\n");
-        } else {
-            text += &format!("{place}: not valid\n");
-            text.extend(problems.iter().map(|problem| format!("  {problem}\n")));
+    let mut found = Examined::default();
+    for file in &files.file {
+        match manifest::clusters(std::slice::from_ref(file)) {
+            Ok(manifests) => manifests.iter().for_each(|manifest| found.add(manifest, as_json)),
+            // there is nothing else to tell
+            Err(failure) if files.file.len() == 1 => return Err(failure),
+            // the other files are told about all the same
+            Err(failure) => {
+                found.unread += 1;
+                let (file, problems) = (file.display().to_string(), [failure.what().to_owned()]);
+                found.tell(&file, &file, None, &problems, as_json);
+            }
         }
     }
-    if wrong == 0 {
+    let Examined { text, count, wrong, unread, half } = found;
+    if wrong + unread == 0 {
         return Ok(text);
     }
     super::terminal::write_bytes(text.as_bytes());
-    Err(Failure::new(
-        format!("{wrong} of {count} manifests are not valid"),
-        "Correct the fields that are named above.",
-    ))
+    let mut what = format!("{wrong} of {count} manifests are not valid");
+    if unread > 0 {
+        what += &format!(", and {unread} of {} files could not be read", files.file.len());
+    }
+    let next = match half {
+        true => {
+            "Correct the fields that are named above; only then the rules beyond the schema can be looked at."
+        }
+        false => "Correct the fields that are named above.",
+    };
+    Err(Failure::new(what, next))
+}
+
+impl Examined {
+    /// Looks at one manifest.
+    fn add(&mut self, manifest: &manifest::Manifest, as_json: bool) {
+        let manifest::Manifest { place, file, object } = manifest;
+        let (cluster, mut problems) = crd::check(object);
+        self.half |= cluster.is_none();
+        let more = cluster.as_ref().map(operator::problems).unwrap_or_default();
+        let more = more.into_iter().filter(|more| !crd::is_told(&problems, &more.field));
+        let more: Vec<_> = more.map(|problem| problem.to_string()).collect();
+        problems.extend(more);
+        self.count += 1;
+        self.wrong += usize::from(!problems.is_empty());
+        self.tell(place, file, Some(&object["metadata"]), &problems, as_json);
+    }
+
+    /// Writes down what is wrong with a manifest, or with a whole file.
+    fn tell(
+        &mut self,
+        place: &str,
+        file: &str,
+        metadata: Option<&Value>,
+        problems: &[String],
+        as_json: bool,
+    ) {
+        let text = &mut self.text;
+        if as_json {
+            *text += &json(&Validated {
+                file,
+                namespace: metadata.and_then(|metadata| metadata["namespace"].as_str()),
+                name: metadata.map(|metadata| metadata["name"].as_str().unwrap_or_default()),
+                valid: problems.is_empty(),
+                problems,
+            });
+            text.push('\n');
+            return;
+        }
+        *text += &format!("{place}: {}\n", if problems.is_empty() { "valid" } else { "not valid" });
+        text.extend(problems.iter().map(|problem| format!("  {problem}\n")));
+    }
 }
 
 async fn compare(

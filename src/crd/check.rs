@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{GROUP, KesCluster};
 
-/// Everything that is wrong with `manifest`, each as `field: problem`; and the resource, if it could be read.
+/// Everything that is wrong with `manifest`, each as `field: problem`; and the resource, if it could be read: else no rule
+/// beyond the schema was looked at.
 #[must_use]
 pub fn check(manifest: &Value) -> (Option<KesCluster>, Vec<String>) {
     let definition = serde_json::to_value(KesCluster::crd()).unwrap_or_default();
@@ -20,22 +21,41 @@ pub fn check(manifest: &Value) -> (Option<KesCluster>, Vec<String>) {
     if manifest["metadata"]["name"].as_str().is_none_or(str::is_empty) {
         found.push("metadata.name: missing".into());
     }
-    if !found.is_empty() {
-        return (None, found);
-    }
     match serde_json::from_value::<KesCluster>(manifest.clone()) {
-        Err(error) => (None, vec![error.to_string()]),
+        Err(error) => {
+            if found.is_empty() {
+                found.push(error.to_string());
+            }
+            (None, found)
+        }
         Ok(cluster) => {
-            // by now with its defaults, as the rules see it
-            let broken = cel::validate_cel(&cluster).err().into_iter().flatten();
-            let broken = broken.map(|error| match error.field_path.is_empty() {
-                true => error.message,
-                false => format!("{}: {}", error.field_path, error.message),
-            });
-            let broken: Vec<_> = broken.collect();
-            (Some(cluster), broken)
+            let broken = rules(&cluster, &found);
+            found.extend(broken);
+            (Some(cluster), found)
         }
     }
+}
+
+/// The rules that `cluster` breaks, by now with its defaults, as the rules see it.
+fn rules(cluster: &KesCluster, found: &[String]) -> Vec<String> {
+    let broken = cel::validate_cel(cluster).err().into_iter().flatten();
+    // a rule may fail on a value that the schema refuses, and that says nothing new
+    let broken = broken.filter(|error| found.is_empty() || error.kind == cel::ErrorKind::ValidationFailure);
+    let broken = broken.filter(|error| error.field_path.is_empty() || !is_told(found, &error.field_path));
+    let sentence = |error: cel::ValidationError| match error.field_path.is_empty() {
+        true => error.message,
+        false => format!("{}: {}", error.field_path, error.message),
+    };
+    broken.map(sentence).collect()
+}
+
+/// Whether one of `problems` is about `field` already.
+#[must_use]
+pub fn is_told(problems: &[String], field: &str) -> bool {
+    problems
+        .iter()
+        .filter_map(|problem| problem.strip_prefix(field))
+        .any(|rest| rest.starts_with([':', ' ', '[']))
 }
 
 /// The problems of `object` under the first version of a definition. Unknown fields are problems, as in
@@ -188,6 +208,24 @@ mod tests {
         }
         let several = found("{replicas: 9, paused: 'yes'}");
         assert_eq!(several.len(), 2, "all of them at once: {several:?}");
+    }
+
+    #[test]
+    fn rules_are_looked_at_also_where_the_schema_is_not_kept() {
+        let both = found(
+            "{replica: 3, replicas: 2, storage: {size: '0'}, tls: {serverSecretRef: {name: a}, issuerRef: {name: b}}}",
+        );
+        let fields: Vec<_> = both.iter().map(|problem| problem.split(':').next().unwrap()).collect();
+        assert_eq!(fields, ["spec.replica", "spec.replicas", "spec.storage.size", "spec.tls"], "{both:?}");
+        // what the schema says of a field is enough about it
+        let size = found("{storage: {size: much}}");
+        assert!(
+            matches!(&size[..], [one] if one.starts_with("spec.storage.size: \"much\" does not match")),
+            "{size:?}"
+        );
+        let nameless =
+            serde_json::json!({"apiVersion": "kes-operator.io/v1alpha1", "kind": "KesCluster", "spec": {}});
+        assert_eq!(check(&nameless).1, ["metadata.name: missing"]);
     }
 
     #[test]

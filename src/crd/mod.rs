@@ -11,7 +11,7 @@ mod wiring;
 
 use kube::CustomResourceExt;
 
-pub use check::{check, problems};
+pub use check::{check, is_told, problems};
 pub use pod::PodOverrides;
 pub use spec::{
     DeletionPolicy, Enclave, IdentityGrant, ImagePullPolicy, KesCluster, KesClusterSpec, Key, Matching,

@@ -128,21 +128,39 @@ pub fn pod_selector(cluster: &str) -> String {
     names::pod_selector(cluster)
 }
 
-/// Whether the operator would accept `cluster`: what the schema cannot say.
-///
-/// # Errors
-/// The first rule that is broken, as a sentence that names the field.
-pub fn validate(cluster: &crate::crd::KesCluster) -> Result<(), String> {
+/// A rule that the operator would refuse a `KesCluster` for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// Path of the field; empty where it is about none.
+    pub field: String,
+    /// What is wrong, in a few words.
+    pub problem: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { field, problem } = self;
+        if field.is_empty() { f.write_str(problem) } else { write!(f, "{field}: {problem}") }
+    }
+}
+
+/// Every rule that `cluster` breaks of those that the schema cannot express.
+#[must_use]
+pub fn problems(cluster: &crate::crd::KesCluster) -> Vec<Problem> {
     let mut cluster = cluster.clone();
     // what only the API server gives
     cluster.metadata.uid.get_or_insert_default();
+    // its absence is said by the schema
+    cluster.metadata.name.get_or_insert_with(|| "nameless".into());
     cluster.metadata.namespace.get_or_insert_with(|| "default".into());
     let defaults = cluster::validate::Defaults { image: "any".into(), domain: "cluster.local".into() };
-    cluster::validate::validate(&cluster, &defaults).map(drop).map_err(|rule| match rule {
+    let rules = cluster::validate::examine(&cluster, &defaults).err().unwrap_or_default();
+    let problem = |rule| match rule {
         // its sentence also says what became of a cluster that runs
-        rule::Rule::InvalidSpec { field, problem } => format!("{field}: {problem}"),
-        rule => rule.to_string(),
-    })
+        rule::Rule::InvalidSpec { field, problem } => Problem { field, problem },
+        rule => Problem { field: String::new(), problem: rule.to_string() },
+    };
+    rules.into_iter().map(problem).collect()
 }
 
 /// Runs the operator until it is told to stop.

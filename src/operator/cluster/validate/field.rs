@@ -2,23 +2,28 @@
 
 use std::collections::BTreeSet;
 
+use super::broken::Broken;
 use crate::{api::NameError, operator::rule::Rule};
 
-/// Items with their path, refused when two have the same key.
+/// Items with their path; those whose key an earlier one has are refused and left out.
 pub(super) fn unique<'a, T>(
     items: &'a [T],
     field: &str,
     key: impl Fn(&T) -> String,
-) -> Result<impl Iterator<Item = (String, &'a T)>, Rule> {
+    broken: &mut Broken,
+) -> Vec<(String, &'a T)> {
     let mut seen = BTreeSet::new();
+    let mut kept = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
-        let key = key(item);
-        if !seen.insert(key.clone()) {
-            return Err(invalid(&format!("{field}[{index}]"), format!("{key} is there twice")));
+        let (field, key) = (format!("{field}[{index}]"), key(item));
+        if seen.contains(&key) {
+            broken.refuse(&field, format!("{key} is there twice"));
+        } else {
+            seen.insert(key);
+            kept.push((field, item));
         }
     }
-    let field = field.to_owned();
-    Ok(items.iter().enumerate().map(move |(index, item)| (format!("{field}[{index}]"), item)))
+    kept
 }
 
 /// A name, or what is wrong with it.

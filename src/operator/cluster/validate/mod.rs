@@ -1,5 +1,6 @@
 //! validate: parses the spec into [`Wanted`], the only input of the steps behind it. Pure; every error names a field.
 
+mod broken;
 mod enclave;
 mod field;
 #[cfg(test)]
@@ -15,13 +16,14 @@ use std::{collections::BTreeMap, time::Duration};
 use kube::Resource;
 
 use self::{
+    broken::Broken,
     enclave::parse_enclave,
     field::{invalid, is_quantity, is_service_name, unique},
     tenant::{parse_selector, parse_tenant},
 };
 use super::{
     purpose::Purpose,
-    wanted::{Seal, Tls, Wanted},
+    wanted::{Enclave, Seal, Selection, Tenant, Tls, Wanted},
 };
 use crate::{
     crd::{self, KesCluster},
@@ -45,6 +47,17 @@ pub(crate) struct Defaults {
 /// # Errors
 /// The first rule that is broken, with the field.
 pub(crate) fn validate(cluster: &KesCluster, defaults: &Defaults) -> Result<Wanted, Rule> {
+    // there is one at least
+    let first = |rules: Vec<Rule>| rules.into_iter().next();
+    examine(cluster, defaults)
+        .map_err(|rules| first(rules).unwrap_or_else(|| invalid("spec", "it cannot be read")))
+}
+
+/// Parses `cluster` to its end, whatever is wrong with it.
+///
+/// # Errors
+/// Every rule that is broken, each with its field; one at least.
+pub(crate) fn examine(cluster: &KesCluster, defaults: &Defaults) -> Result<Wanted, Vec<Rule>> {
     let crd::KesClusterSpec {
         replicas,
         image,
@@ -61,68 +74,34 @@ pub(crate) fn validate(cluster: &KesCluster, defaults: &Defaults) -> Result<Want
         paused: _,
         pod,
     } = &cluster.spec;
+    let mut broken = Broken::default();
     let name = cluster.metadata.name.clone().unwrap_or_default();
     let namespace = cluster.metadata.namespace.clone().unwrap_or_default();
-    if name.len() > MAX_CLUSTER_NAME || !is_service_name(&name) {
-        return Err(invalid(
-            "metadata.name",
-            "it must begin with a letter, consist of a-z, 0-9 and '-', and have 40 characters at most",
-        ));
-    }
-    if name.starts_with("minio") {
-        // a MinIO that starts with MINIO_…_SERVICE_HOST differs from its peers and does not join them
-        return Err(invalid(
-            "metadata.name",
-            "it must not begin with 'minio': Kubernetes makes variables MINIO_… of a Service's name in the pods beside it, and \
-             MinIO takes those for settings of its own",
-        ));
-    }
-    if *replicas < 1 || replicas % 2 == 0 {
-        return Err(invalid(
-            "spec.replicas",
-            format!("{replicas} is no odd number from 1, so there is no majority"),
-        ));
-    }
-    if *replicas != 1 {
-        return Err(invalid(
-            "spec.replicas",
-            format!("{replicas} members need replication, which comes with a later release; set it to 1"),
-        ));
-    }
+    check_name(&name, &mut broken);
+    check_replicas(*replicas, &mut broken);
     if !is_quantity(&storage.size) {
-        return Err(invalid("spec.storage.size", format!("{:?} is no size such as 1Gi", storage.size)));
+        broken.refuse("spec.storage.size", format!("{:?} is no size such as 1Gi", storage.size));
     }
-    let image = match image.as_deref().unwrap_or(&defaults.image) {
-        "" => {
-            return Err(invalid(
-                "spec.image",
-                "neither it nor the operator's --image is set, so the image is unknown",
-            ));
-        }
-        image => image.to_owned(),
-    };
+    let image = image.as_deref().unwrap_or(&defaults.image).to_owned();
+    if image.is_empty() {
+        broken.refuse("spec.image", "neither it nor the operator's --image is set, so the image is unknown");
+    }
     let seal = match seal {
         None => Seal { secret: names::seal_secret(&name), key: "KES_UNSEAL_KEY".into(), generated: true },
         Some(crd::Seal { secret_ref: crd::SecretKeyReference { name: secret, key } }) => {
             Seal { secret: secret.clone(), key: key.clone(), generated: false }
         }
     };
-
-    let enclaves = unique(enclaves, "spec.enclaves", |enclave| enclave.name.clone())?
-        .map(|(field, enclave)| parse_enclave(&field, enclave))
-        .collect::<Result<Vec<_>, _>>()?;
-    if enclaves.is_empty() {
-        return Err(invalid("spec.enclaves", "there must be one at least"));
-    }
-    let tenants = unique(tenants, "spec.tenants", |tenant| format!("{}/{}", tenant.namespace, tenant.name))?
-        .map(|(field, tenant)| parse_tenant(&field, tenant, &enclaves))
-        .collect::<Result<Vec<_>, _>>()?;
-    let selection =
-        tenant_selector.as_ref().map(|selector| parse_selector(selector, &enclaves)).transpose()?;
-    let tls = parse_tls(&name, tls.as_ref())?;
+    let (enclaves, tenants, selection) =
+        parse_contents(enclaves, tenants, tenant_selector.as_ref(), &mut broken);
+    let tls = parse_tls(&name, tls.as_ref(), &mut broken);
+    let owner = cluster.controller_owner_ref(&()).ok_or_else(|| invalid("metadata.uid", "it is missing"));
+    let Some(owner) = broken.keep(owner) else {
+        return Err(broken.into_rules());
+    };
 
     let wanted = Wanted {
-        owner: cluster.controller_owner_ref(&()).ok_or_else(|| invalid("metadata.uid", "it is missing"))?,
+        owner,
         guarded: !tenants.is_empty() || selection.is_some(),
         name,
         namespace,
@@ -141,31 +120,83 @@ pub(crate) fn validate(cluster: &KesCluster, defaults: &Defaults) -> Result<Want
         monitoring: monitoring.clone().unwrap_or_default(),
         pod: pod.clone().unwrap_or_default(),
     };
-    secrets_are_distinct(&wanted)?;
-    Ok(wanted)
+    check_secrets(&wanted, &mut broken);
+    let rules = broken.into_rules();
+    if rules.is_empty() { Ok(wanted) } else { Err(rules) }
 }
 
-fn parse_tls(cluster: &str, tls: Option<&crd::Tls>) -> Result<Tls, Rule> {
+fn check_name(name: &str, broken: &mut Broken) {
+    if name.len() > MAX_CLUSTER_NAME || !is_service_name(name) {
+        broken.refuse(
+            "metadata.name",
+            "it must begin with a letter, consist of a-z, 0-9 and '-', and have 40 characters at most",
+        );
+    } else if name.starts_with("minio") {
+        // a MinIO that starts with MINIO_…_SERVICE_HOST differs from its peers and does not join them
+        broken.refuse(
+            "metadata.name",
+            "it must not begin with 'minio': Kubernetes makes variables MINIO_… of a Service's name in the pods beside it, and \
+             MinIO takes those for settings of its own",
+        );
+    }
+}
+
+fn check_replicas(replicas: i32, broken: &mut Broken) {
+    if replicas < 1 || replicas % 2 == 0 {
+        broken
+            .refuse("spec.replicas", format!("{replicas} is no odd number from 1, so there is no majority"));
+    } else if replicas != 1 {
+        broken.refuse(
+            "spec.replicas",
+            format!("{replicas} members need replication, which comes with a later release; set it to 1"),
+        );
+    }
+}
+
+/// What the key service holds, and for whom.
+fn parse_contents(
+    enclaves: &[crd::Enclave],
+    tenants: &[crd::Tenant],
+    selector: Option<&crd::TenantSelector>,
+    broken: &mut Broken,
+) -> (Vec<Enclave>, Vec<Tenant>, Option<Selection>) {
+    if enclaves.is_empty() {
+        broken.refuse("spec.enclaves", "there must be one at least");
+    }
+    let enclaves: Vec<_> = unique(enclaves, "spec.enclaves", |enclave| enclave.name.clone(), broken)
+        .into_iter()
+        .filter_map(|(field, enclave)| parse_enclave(&field, enclave, broken))
+        .collect();
+    let name = |tenant: &crd::Tenant| format!("{}/{}", tenant.namespace, tenant.name);
+    let tenants = unique(tenants, "spec.tenants", name, broken)
+        .into_iter()
+        .filter_map(|(field, tenant)| parse_tenant(&field, tenant, &enclaves, broken))
+        .collect();
+    let selection = selector.and_then(|selector| parse_selector(selector, &enclaves, broken));
+    (enclaves, tenants, selection)
+}
+
+fn parse_tls(cluster: &str, tls: Option<&crd::Tls>, broken: &mut Broken) -> Tls {
     const DAY: Duration = Duration::from_secs(86_400);
     let Some(crd::Tls { server_secret_ref, issuer_ref, validity_days }) = tls else {
-        return Ok(Tls::Own { validity: DAY * 365 });
+        return Tls::Own { validity: DAY * 365 };
     };
     let days = u32::try_from(*validity_days).ok().filter(|days| (1..=3650).contains(days));
-    let days = days.ok_or_else(|| invalid("spec.tls.validityDays", "it must be between 1 and 3650"))?;
+    if days.is_none() {
+        broken.refuse("spec.tls.validityDays", "it must be between 1 and 3650");
+    }
+    if server_secret_ref.is_some() && issuer_ref.is_some() {
+        broken.refuse("spec.tls", "it takes serverSecretRef or issuerRef, not both; remove one of them");
+    }
     match (server_secret_ref, issuer_ref) {
-        (None, None) => Ok(Tls::Own { validity: DAY * days }),
-        (Some(reference), None) => Ok(Tls::Secret { name: reference.name.clone() }),
-        (None, Some(issuer)) => {
-            Ok(Tls::Issuer { issuer: issuer.clone(), secret: names::issued_secret(cluster) })
-        }
-        (Some(_), Some(_)) => {
-            Err(invalid("spec.tls", "it takes serverSecretRef or issuerRef, not both; remove one of them"))
-        }
+        (Some(reference), _) => Tls::Secret { name: reference.name.clone() },
+        (None, Some(issuer)) => Tls::Issuer { issuer: issuer.clone(), secret: names::issued_secret(cluster) },
+        (None, None) => Tls::Own { validity: DAY * days.unwrap_or(1) },
     }
 }
 
 /// One Secret cannot hold two key pairs. The refusal names the field by which the Secret was chosen.
-fn secrets_are_distinct(wanted: &Wanted) -> Result<(), Rule> {
+fn check_secrets(wanted: &Wanted, broken: &mut Broken) {
     let mut meant: Vec<(String, Option<String>, String)> = Vec::new();
     if !wanted.seal.generated {
         let field = "spec.seal.secretRef.name".to_owned();
@@ -186,14 +217,11 @@ fn secrets_are_distinct(wanted: &Wanted) -> Result<(), Rule> {
     for (secret, field, what) in meant {
         if let Some((earlier, other)) = seen.get(&secret) {
             let field = field.or_else(|| earlier.clone()).unwrap_or_else(|| "metadata.name".into());
-            return Err(invalid(
-                &field,
-                format!("Secret {secret} is meant for two things: {other}, and {what}"),
-            ));
+            broken.refuse(&field, format!("Secret {secret} is meant for two things: {other}, and {what}"));
+        } else {
+            seen.insert(secret, (field, what));
         }
-        seen.insert(secret, (field, what));
     }
-    Ok(())
 }
 
 /// The field that names the Secret of `purpose`, where one does.

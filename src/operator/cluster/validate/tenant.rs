@@ -4,32 +4,37 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use kube::core::Selector;
 
 use super::{
+    broken::Broken,
     enclave::known_policy,
     field::{invalid, is_label, named},
 };
 use crate::{
     api::{EnclaveName, KeyName, PolicyName},
     crd::{self, LabelOperator},
-    operator::{
-        cluster::wanted::{Enclave, Selection, Standing, Tenant},
-        rule::Rule,
-    },
+    operator::cluster::wanted::{Enclave, Selection, Standing, Tenant},
 };
 
 /// A tenant by name; `field` is where it stands.
-pub(super) fn parse_tenant(field: &str, tenant: &crd::Tenant, enclaves: &[Enclave]) -> Result<Tenant, Rule> {
+pub(super) fn parse_tenant(
+    field: &str,
+    tenant: &crd::Tenant,
+    enclaves: &[Enclave],
+    broken: &mut Broken,
+) -> Option<Tenant> {
     let crd::Tenant { name, namespace, enclave, key_name, restart_policy, mount, mode, policy } = tenant;
     for (part, text) in [("name", name), ("namespace", namespace)] {
         if text.len() > 63 || !is_label(text) {
-            return Err(invalid(&format!("{field}.{part}"), format!("{text:?} is no DNS label")));
+            broken.refuse(&format!("{field}.{part}"), format!("{text:?} is no DNS label"));
         }
     }
-    let (enclave_name, policy) = parse_place(field, enclave, policy.as_deref(), enclaves)?;
-    Ok(Tenant {
+    let place = parse_place(field, enclave, policy.as_deref(), enclaves, broken);
+    let key = broken.keep(named(&format!("{field}.keyName"), KeyName::new(key_name)));
+    let (enclave, policy) = place?;
+    Some(Tenant {
         namespace: namespace.clone(),
         name: name.clone(),
-        enclave: enclave_name,
-        key: named(&format!("{field}.keyName"), KeyName::new(key_name))?,
+        enclave,
+        key: key?,
         restart: *restart_policy,
         mount: *mount,
         mode: *mode,
@@ -42,7 +47,8 @@ pub(super) fn parse_tenant(field: &str, tenant: &crd::Tenant, enclaves: &[Enclav
 pub(super) fn parse_selector(
     selector: &crd::TenantSelector,
     enclaves: &[Enclave],
-) -> Result<Selection, Rule> {
+    broken: &mut Broken,
+) -> Option<Selection> {
     const FIELD: &str = "spec.tenantSelector";
     let crd::TenantSelector {
         match_labels,
@@ -56,10 +62,7 @@ pub(super) fn parse_selector(
         policy,
     } = selector;
     if match_labels.is_empty() && match_expressions.is_empty() {
-        return Err(invalid(
-            FIELD,
-            "it needs matchLabels or matchExpressions, else it would select every Tenant",
-        ));
+        broken.refuse(FIELD, "it needs matchLabels or matchExpressions, else it would select every Tenant");
     }
     let requirements = match_expressions.iter().map(|crd::LabelExpression { key, operator, values }| {
         let operator = match operator {
@@ -79,12 +82,14 @@ pub(super) fn parse_selector(
         match_labels: Some(match_labels.clone()),
     };
     let labels = Selector::try_from(labels)
-        .map_err(|error| invalid(&format!("{FIELD}.matchExpressions"), error.to_string()))?;
-    let (enclave, policy) = parse_place(FIELD, enclave, policy.as_deref(), enclaves)?;
-    let key =
-        key_name.as_ref().map(|key| named(&format!("{FIELD}.keyName"), KeyName::new(key))).transpose()?;
-    Ok(Selection {
-        labels: labels.to_string(),
+        .map_err(|error| invalid(&format!("{FIELD}.matchExpressions"), error.to_string()));
+    let labels = broken.keep(labels);
+    let place = parse_place(FIELD, enclave, policy.as_deref(), enclaves, broken);
+    let key = key_name.as_ref().map(|key| named(&format!("{FIELD}.keyName"), KeyName::new(key))).transpose();
+    let key = broken.keep(key)?;
+    let (enclave, policy) = place?;
+    Some(Selection {
+        labels: labels?.to_string(),
         namespaces: namespaces.clone(),
         enclave,
         key,
@@ -101,17 +106,19 @@ fn parse_place(
     enclave: &str,
     policy: Option<&str>,
     enclaves: &[Enclave],
-) -> Result<(EnclaveName, Option<PolicyName>), Rule> {
-    let name = named(&format!("{field}.enclave"), EnclaveName::new(enclave))?;
+    broken: &mut Broken,
+) -> Option<(EnclaveName, Option<PolicyName>)> {
+    let name = broken.keep(named(&format!("{field}.enclave"), EnclaveName::new(enclave)))?;
     if name != EnclaveName::default_enclave() {
         let problem = "MinIO cannot choose an enclave and always uses 'default'; set it to that";
-        return Err(invalid(&format!("{field}.enclave"), problem));
+        broken.refuse(&format!("{field}.enclave"), problem);
+        return None;
     }
     let Some(enclave) = enclaves.iter().find(|known| known.name == name) else {
-        return Err(invalid(&format!("{field}.enclave"), format!("spec.enclaves has no enclave {name}")));
+        broken.refuse(&format!("{field}.enclave"), format!("spec.enclaves has no enclave {name}"));
+        return None;
     };
-    let policy = policy
-        .map(|policy| known_policy(&format!("{field}.policy"), policy, &enclave.policies))
-        .transpose()?;
-    Ok((name, policy))
+    let policy =
+        policy.and_then(|policy| known_policy(&format!("{field}.policy"), policy, &enclave.policies, broken));
+    Some((name, policy))
 }

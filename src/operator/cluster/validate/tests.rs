@@ -117,6 +117,52 @@ fn every_broken_rule_names_its_field() {
 }
 
 #[test]
+fn every_rule_that_is_broken_is_found_and_the_first_of_them_is_the_refusal() {
+    let mut cluster = cluster();
+    let spec = &mut cluster.spec;
+    spec.replicas = 3;
+    spec.storage.size = "much".into();
+    let enclave = &mut spec.enclaves[0];
+    enclave.keys.push(crd::Key { name: "a/b".into() });
+    enclave.policies[0].allow = vec!["v1/*".into(), "v2/*".into()];
+    enclave.identities[0].secret_name = "vault-ca".into();
+    enclave.identities.push(crd::IdentityGrant {
+        name: "app-2".into(),
+        policy: "none".into(),
+        secret_name: "A".into(),
+    });
+    spec.tenants[0].policy = Some("none".into());
+    spec.tenants[0].key_name = String::new();
+    spec.tenants.push(spec.tenants[0].clone());
+    select(&mut cluster, "{matchLabels: {a: b}, keyName: a/b, policy: none}");
+    let rules = examine(&cluster, &defaults()).unwrap_err();
+    let fields = rules.iter().map(|rule| match rule {
+        Rule::InvalidSpec { field, .. } => field.as_str(),
+        other => panic!("{other:?}"),
+    });
+    // a policy whose patterns are wrong is there for who refers to it
+    assert_eq!(
+        fields.collect::<Vec<_>>(),
+        [
+            "spec.replicas",
+            "spec.storage.size",
+            "spec.enclaves[0].keys[1].name",
+            "spec.enclaves[0].policies[0].allow[0]",
+            "spec.enclaves[0].policies[0].allow[1]",
+            "spec.enclaves[0].identities[1].policy",
+            "spec.enclaves[0].identities[1].secretName",
+            "spec.tenants[1]",
+            "spec.tenants[0].policy",
+            "spec.tenants[0].keyName",
+            "spec.tenantSelector.policy",
+            "spec.tenantSelector.keyName",
+            "spec.enclaves[0].identities[0].secretName",
+        ]
+    );
+    assert_eq!(validate(&cluster, &defaults()).err(), rules.into_iter().next());
+}
+
+#[test]
 fn more_than_one_member_is_refused_with_the_way_out() {
     let (_, problem) = refusal(|c| c.spec.replicas = 3);
     assert!(problem.contains("later release") && problem.contains("set it to 1"), "{problem}");
