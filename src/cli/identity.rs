@@ -86,6 +86,11 @@ struct Named {
 }
 
 impl Args {
+    /// Whether it is done here, without a server.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self.verb, None | Some(Verb::New(_) | Verb::Of { .. }))
+    }
+
     pub(super) async fn run(self) -> Result<String, Failure> {
         let Self { verb, subject, output } = self;
         match (verb, subject) {

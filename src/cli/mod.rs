@@ -160,7 +160,7 @@ pub fn main() -> ExitCode {
 
 /// Runs the command of `kubectl kes`.
 fn plugin() -> ExitCode {
-    let parsed = kubectl::KubectlKes::command().try_get_matches().and_then(|matches| {
+    let parsed = kubectl::command().try_get_matches().and_then(|matches| {
         let as_json = wants_json(&matches);
         Ok((kubectl::KubectlKes::from_arg_matches(&matches)?, as_json))
     });
@@ -278,7 +278,7 @@ mod tests {
         let mut found = Vec::new();
         commands(&Kes::command(), "kes", &mut found);
         // verbs that it shares with `kes` have their sessions there
-        let plugin = kubectl::KubectlKes::command();
+        let plugin = kubectl::command();
         for verb in ["status", "tenants", "logs", "pause", "resume"] {
             assert!(plugin.find_subcommand(verb).is_some(), "{verb}");
             found.push(format!("./kubectl-kes {verb}"));

@@ -11,6 +11,7 @@ mod way;
 
 use std::ffi::OsStr;
 
+use clap::CommandFactory as _;
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -94,6 +95,30 @@ struct Now<'a> {
     paused: bool,
 }
 
+/// Verbs that the plugin has from `kes`, and whose examples say so.
+const SHARED: [&str; 6] = ["key", "secret", "policy", "identity", "enclave", "ls"];
+
+/// What stands before a command in a text of help.
+const BEFORE: [&str; 4] = ["\n  ", "$(", "| ", "'"];
+
+/// The command line of the plugin, in whose help nothing is called otherwise than a person calls it.
+pub(super) fn command() -> clap::Command {
+    spoken(KubectlKes::command())
+}
+
+fn spoken(command: clap::Command) -> clap::Command {
+    let command = match command.get_after_help().map(ToString::to_string) {
+        None => command,
+        Some(mut text) => {
+            for (verb, before) in SHARED.iter().flat_map(|verb| BEFORE.map(|before| (verb, before))) {
+                text = text.replace(&format!("{before}kes {verb}"), &format!("{before}kubectl kes {verb}"));
+            }
+            command.after_help(text)
+        }
+    };
+    command.mut_subcommands(spoken)
+}
+
 /// Whether the process was started as the plugin.
 pub(super) fn is_asked_for(program: Option<&OsStr>) -> bool {
     let name = program.map(std::path::Path::new).and_then(|path| path.file_stem());
@@ -127,7 +152,9 @@ impl KubectlKes {
                 policy.run().await
             }
             Verb::Identity(identity) => {
-                way::open(&place).await?;
+                if !identity.is_local() {
+                    way::open(&place).await?;
+                }
                 identity.run().await
             }
             Verb::Enclave(enclave) => {
@@ -169,8 +196,6 @@ fn json_line(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -189,6 +214,25 @@ mod tests {
 
     #[test]
     fn no_flag_of_the_plugin_hides_one_of_its_verbs() {
-        KubectlKes::command().debug_assert();
+        command().debug_assert();
+    }
+
+    /// Calls in the help of `command` and of its verbs that a person who has the plugin alone cannot make.
+    fn strange(command: &clap::Command, found: &mut Vec<String>) {
+        let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let calls = text.match_indices("kes ").filter(|(at, _)| !text[..*at].ends_with("kubectl "));
+        let calls = calls.map(|(at, _)| text[at..].lines().next().unwrap_or_default().to_owned());
+        // what only `kes` has
+        found.extend(calls.filter(|call| !call.starts_with("kes status --api")));
+        command.get_subcommands().for_each(|verb| strange(verb, found));
+    }
+
+    #[test]
+    fn the_help_of_the_plugin_calls_the_plugin() {
+        let mut found = Vec::new();
+        strange(&command(), &mut found);
+        assert_eq!(found, Vec::<String>::new());
+        strange(&KubectlKes::command(), &mut found);
+        assert!(found.contains(&"kes key create minio-default-key".to_owned()), "{found:?}");
     }
 }
