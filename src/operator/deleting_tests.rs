@@ -98,3 +98,33 @@ async fn an_acknowledged_deletion_or_one_without_dependents_hands_everything_ove
         assert_eq!(world.pass().await, Vec::<String>::new(), "what is on its way out is left alone");
     }
 }
+
+#[tokio::test]
+async fn while_a_deletion_waits_no_further_tenant_is_wired() {
+    const SECOND: &str = "/apis/minio.min.io/v2/namespaces/team/tenants/second";
+    let world = deleting(json!({})).await;
+    let mut cluster = world.api.get(CLUSTER).unwrap();
+    let second = json!({"namespace": "team", "name": "second", "keyName": "k"});
+    cluster["spec"]["tenants"].as_array_mut().unwrap().push(second);
+    world.api.put(CLUSTER, cluster);
+    let tenant = json!({"apiVersion": "minio.min.io/v2", "kind": "Tenant", "spec": {"env": []},
+        "metadata": {"name": "second", "namespace": "team", "uid": "u2",
+            "annotations": {"kes-operator.io/allow-from": "keys"}}});
+    world.api.put(SECOND, tenant);
+    let before = world.api.get(SECOND);
+    for _ in 0..2 {
+        world.pass().await;
+        let tenants = world.api.get(CLUSTER).unwrap()["status"]["tenants"].clone();
+        let second = tenants.as_array().unwrap().iter().find(|known| known["name"] == "second").unwrap();
+        assert_eq!(
+            (&second["phase"], &second["reason"], &second["message"]),
+            (
+                &json!("Pending"),
+                &json!("ClusterDeleting"),
+                &json!("the KesCluster is being deleted, so no further tenant is wired")
+            )
+        );
+        assert_eq!(world.api.get(SECOND), before);
+        assert!(world.api.get("/api/v1/namespaces/team/secrets/kes-client-vault").is_none());
+    }
+}

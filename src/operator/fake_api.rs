@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{Arc, Mutex},
 };
 
@@ -28,6 +29,7 @@ struct State {
     unknown: Option<&'static str>,
     meddler: Option<Meddler>,
     lossy: Option<&'static str>,
+    service_address: Option<IpAddr>,
 }
 
 /// Requests of a method whose path ends so are answered with a code.
@@ -93,6 +95,11 @@ impl FakeApi {
         self.0.lock().unwrap().lossy = Some(path);
     }
 
+    /// From now on Services that are made get this address.
+    pub(crate) fn serve_at(&self, address: IpAddr) {
+        self.0.lock().unwrap().service_address = Some(address);
+    }
+
     /// Lists that were asked for with our label, by path.
     pub(crate) fn watched(&self) -> BTreeSet<String> {
         self.0.lock().unwrap().watched.clone()
@@ -143,7 +150,11 @@ impl FakeApi {
         }
         let dry_run = query.contains("dryRun=All");
         if !dry_run {
-            state.writes.push(format!("{method} {path}"));
+            let parameters: Value = serde_json::from_slice(body).unwrap_or_default();
+            // what becomes of the dependents decides about an outage
+            let dependents = parameters["propagationPolicy"].as_str().filter(|_| *method == Method::DELETE);
+            let dependents = dependents.map(|what| format!(" {what}")).unwrap_or_default();
+            state.writes.push(format!("{method} {path}{dependents}"));
         }
         if *method == Method::DELETE {
             return match state.objects.remove(path) {
@@ -244,7 +255,13 @@ impl State {
     }
 
     fn store(&mut self, path: String, object: Value) -> Value {
-        let object = self.stamp(object);
+        let mut object = self.stamp(object);
+        if let Some(address) = self.service_address
+            && object["kind"] == "Service"
+            && object["spec"]["clusterIP"].is_null()
+        {
+            object["spec"]["clusterIP"] = json!(address);
+        }
         self.objects.insert(path, object.clone());
         object
     }

@@ -24,6 +24,8 @@ mod requests;
 mod rights;
 mod rule;
 mod tenant;
+#[cfg(test)]
+mod tests;
 mod unreadable;
 
 use std::net::SocketAddr;

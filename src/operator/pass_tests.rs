@@ -434,5 +434,9 @@ async fn every_kind_that_is_made_is_watched_by_label_since_what_tenants_depend_o
 
 #[path = "deleting_tests.rs"]
 mod deleting;
+#[path = "expanding_tests.rs"]
+mod expanding;
 #[path = "selecting_tests.rs"]
 mod selecting;
+#[path = "serving_tests.rs"]
+mod serving;

@@ -96,3 +96,7 @@ fn configuration() -> Result<Arc<ClientConfig>, Error> {
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+#[path = "health_tests.rs"]
+mod tests;

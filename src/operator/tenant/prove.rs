@@ -37,3 +37,7 @@ pub(crate) async fn prove(address: &Address, secret: &Secret, key: &KeyName) -> 
     // both are ours and were just made: an early end of the comparison tells nobody anything
     if opened.as_ref() == generated.plaintext.as_ref() { Ok(()) } else { Err(Error::Mismatch) }
 }
+
+#[cfg(test)]
+#[path = "prove_tests.rs"]
+mod tests;

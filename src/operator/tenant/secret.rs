@@ -113,3 +113,7 @@ fn is_ours(secret: &Secret, wanted: &Wanted) -> bool {
     labels.get(names::CLUSTER_LABEL) == Some(&wanted.name)
         && labels.get(names::CLUSTER_NAMESPACE_LABEL) == Some(&wanted.namespace)
 }
+
+#[cfg(test)]
+#[path = "secret_tests.rs"]
+mod tests;

@@ -77,6 +77,8 @@ async fn a_patch_that_is_refused_waits_for_a_person_and_one_that_failed_for_the_
         api.refuse(http::Method::PATCH, "/tenants/myminio", code);
         let reached = patched(&api).await;
         assert_eq!(reached.phase, phase, "{code}");
+        let rule = if code == 409 { "TenantChanged" } else { "ApiRefused" };
+        assert_eq!(reached.rule.reason(), rule, "{code}");
         assert_eq!(reached.injected, None, "{code}");
     }
 }
