@@ -172,6 +172,9 @@ impl FakeApi {
         if *method == Method::POST {
             let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
             if state.objects.contains_key(&path) {
+                // it changes nothing, and is how one asks whether the name is free
+                state.writes.pop();
+                state.reads += 1;
                 return refusal(409, "AlreadyExists");
             }
             return (201, state.store(path, body));
