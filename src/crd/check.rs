@@ -223,6 +223,7 @@ mod tests {
             matches!(&size[..], [one] if one.starts_with("spec.storage.size: \"much\" does not match")),
             "{size:?}"
         );
+        assert_eq!(found("{replicas: 8}"), ["spec.replicas: 8 is out of bounds (1 to 7)"]);
         let nameless =
             serde_json::json!({"apiVersion": "kes-operator.io/v1alpha1", "kind": "KesCluster", "spec": {}});
         assert_eq!(check(&nameless).1, ["metadata.name: missing"]);

@@ -129,7 +129,7 @@ fn every_rule_that_is_broken_is_found_and_the_first_of_them_is_the_refusal() {
     enclave.identities.push(crd::IdentityGrant {
         name: "app-2".into(),
         policy: "none".into(),
-        secret_name: "A".into(),
+        secret_name: "vault-ca".into(),
     });
     spec.tenants[0].policy = Some("none".into());
     spec.tenants[0].key_name = String::new();
@@ -140,7 +140,7 @@ fn every_rule_that_is_broken_is_found_and_the_first_of_them_is_the_refusal() {
         Rule::InvalidSpec { field, .. } => field.as_str(),
         other => panic!("{other:?}"),
     });
-    // a policy whose patterns are wrong is there for who refers to it
+    // what is wrong in one place is there for whoever refers to it, and has its other rules looked at
     assert_eq!(
         fields.collect::<Vec<_>>(),
         [
@@ -150,13 +150,13 @@ fn every_rule_that_is_broken_is_found_and_the_first_of_them_is_the_refusal() {
             "spec.enclaves[0].policies[0].allow[0]",
             "spec.enclaves[0].policies[0].allow[1]",
             "spec.enclaves[0].identities[1].policy",
-            "spec.enclaves[0].identities[1].secretName",
             "spec.tenants[1]",
             "spec.tenants[0].policy",
             "spec.tenants[0].keyName",
             "spec.tenantSelector.policy",
             "spec.tenantSelector.keyName",
             "spec.enclaves[0].identities[0].secretName",
+            "spec.enclaves[0].identities[1].secretName",
         ]
     );
     assert_eq!(validate(&cluster, &defaults()).err(), rules.into_iter().next());
