@@ -232,3 +232,36 @@ async fn a_tenant_that_somebody_else_changes_meanwhile_is_left_to_the_next_pass(
     serving.world.api.refuse(Method::PATCH, "/tenants/myminio", 0);
     assert_eq!(serving.pass().await, said("Patched", "WaitingForTemplate", true));
 }
+
+/// MinIO may end again and again for a reason of its own, while something else keeps `Ready` away.
+#[tokio::test]
+async fn a_pod_that_gave_up_is_deleted_only_where_it_is_known_that_the_key_service_was_away() {
+    let minio = Minio::start(false, Says::Ready).await;
+    let serving = Serving::patched(minio.ip, true).await;
+    let mut cluster = serving.world.api.get(CLUSTER).unwrap();
+    cluster["spec"]["enclaves"][0]["policies"] = json!([{"name": "reader", "allow": ["/v1/status"]}]);
+    cluster["spec"]["enclaves"][0]["identities"] =
+        json!([{"name": "reader", "policy": "reader", "secretName": "application"}]);
+    serving.world.api.put(CLUSTER, cluster);
+    assert_eq!(serving.pass().await, said("Verified", "Verified", false));
+    const APPLICATION: &str = "/api/v1/namespaces/keys/secrets/application";
+    let application = serving.world.api.get(APPLICATION).unwrap();
+    serving.world.api.remove(APPLICATION);
+    assert_eq!(serving.pass().await, said("Verified", "Verified", false));
+    assert_eq!(condition(&serving.world, "Ready").0, "False");
+
+    let path = format!("{TENANT_PODS}/myminio-pool-0");
+    let mut pod = serving.world.api.get(&path).unwrap();
+    pod["status"]["conditions"][0]["status"] = "False".into();
+    pod["status"]["containerStatuses"] = json!([{"name": "minio", "image": "", "imageID": "", "ready": false, "restartCount": 5,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2020-01-01T00:00:00Z"}}}]);
+    serving.world.api.put(&path, pod);
+    for _ in 0..2 {
+        assert_eq!(serving.pass().await, said("Verified", "Verified", false));
+    }
+    // now it is known since when: since now
+    serving.world.api.put(APPLICATION, application);
+    assert_eq!(serving.pass().await, said("Restarting", "PodsDeleted", true));
+    assert_eq!(condition(&serving.world, "Ready").0, "True");
+}

@@ -67,7 +67,7 @@ pub(crate) async fn foresee(
                     mount: tenant.mount,
                 };
                 let approved = requests.approve.contains(&(namespace.clone(), name.clone()));
-                let serving_since = context.now();
+                let serving_since = super::ready_since(cluster);
                 let terms = Terms { restart: tenant.restart, mode: tenant.mode, approved, serving_since };
                 match plan::plan(&seen, &wish, terms, before, Ok(()), context.now()) {
                     Step::Hold(_, rule, _) => format!("{}: {rule}", rule.reason()),

@@ -186,7 +186,9 @@ async fn pass(
     };
     let serving = why_not.map_or(Ok(()), Err);
     let approved = around.requests.approve.contains(&(tenant.namespace.clone(), tenant.name.clone()));
-    let serving_since = ready_since(around.cluster).unwrap_or(context.now());
+    // what keeps Ready away though the key service serves would make every moment the first
+    let is_hidden = around.lost.iter().any(|(purpose, _)| matches!(purpose, Purpose::Identity { .. }));
+    let serving_since = ready_since(around.cluster).or((!is_hidden).then(|| context.now()));
     let terms = Terms { restart: tenant.restart, mode: tenant.mode, approved, serving_since };
     let step = plan::plan(&seen, &wish, terms, before, serving, context.now());
     let snippet = missing(&seen, &wish, before);

@@ -61,8 +61,8 @@ pub(crate) struct Terms {
     pub(crate) mode: Mode,
     /// A restart was approved just now.
     pub(crate) approved: bool,
-    /// Since when the key service has served without a break, as far as we know.
-    pub(crate) serving_since: Timestamp,
+    /// Since when the key service has served without a break; nothing where nobody knows.
+    pub(crate) serving_since: Option<Timestamp>,
 }
 
 /// What must hold before anything is read about a tenant.
@@ -164,10 +164,14 @@ fn follow(
 ) -> Step {
     use TenantPhase::{Blocked, Patched, Restarting, Verified};
     let consent = consent(seen);
-    let stuck: Vec<_> = seen.pods.iter().filter(|pod| gave_up_before(pod, terms.serving_since)).collect();
-    let wired = stuck.iter().all(|pod| pod.spec.as_ref().is_some_and(|spec| has(spec, secret)));
-    if !stuck.is_empty() && wired && serving.is_ok() && consent.is_ok() {
-        return Step::ProveAndHurry(stuck.into_iter().map(PodId::of).collect(), injected);
+    let gave_up = |pod: &&Pod| {
+        pod.metadata.deletion_timestamp.is_none()
+            && pod.spec.as_ref().is_some_and(|spec| has(spec, secret))
+            && terms.serving_since.is_some_and(|since| gave_up_before(pod, since))
+    };
+    let stuck: Vec<_> = seen.pods.iter().filter(gave_up).map(PodId::of).collect();
+    if !stuck.is_empty() && serving.is_ok() && consent.is_ok() {
+        return Step::ProveAndHurry(stuck, injected);
     }
     let wanted: usize = seen.stateful_sets.iter().map(replicas).sum();
     let ready = seen.pods.iter().filter(|pod| is_ready(pod)).count();

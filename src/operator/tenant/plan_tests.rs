@@ -7,12 +7,8 @@ use super::*;
 use crate::crd::Mount;
 
 const SECRET: &str = "kes-client-vault";
-const AUTOMATIC: Terms = Terms {
-    restart: RestartPolicy::Automatic,
-    mode: Mode::Patch,
-    approved: false,
-    serving_since: Timestamp::UNIX_EPOCH,
-};
+const AUTOMATIC: Terms =
+    Terms { restart: RestartPolicy::Automatic, mode: Mode::Patch, approved: false, serving_since: None };
 const MANUAL: Terms = Terms { restart: RestartPolicy::Manual, ..AUTOMATIC };
 
 fn wish() -> Wish {
@@ -229,13 +225,18 @@ fn pods_that_gave_up_while_the_key_service_was_away_need_not_wait_when_it_is_bac
     seen.stateful_sets = vec![set(true, 2)];
     seen.pods = vec![pod(0, true, 40, true), crash_loops(pod(1, true, 40, false), "2026-11-23T10:03:00Z")];
     let step = |seen: &Seen, since: &str, serving| {
-        let terms = Terms { serving_since: since.parse().unwrap(), ..MANUAL };
+        let terms = Terms { serving_since: since.parse().ok(), ..MANUAL };
         summary(&plan(seen, &wish(), terms, Some(&before), serving, now()))
     };
     let (sooner, later) = ("2026-11-23T10:02:00Z", "2026-11-23T10:04:00Z");
     assert_eq!(step(&seen, later, Ok(())), "hurry p1", "also with restartPolicy Manual: it serves nobody");
     assert_eq!(step(&seen, later, Err("away".into())), "Verified Verified");
     assert_eq!(step(&seen, sooner, Ok(())), "Verified Verified", "it ended for another reason");
+    assert_eq!(step(&seen, "", Ok(())), "Verified Verified", "perhaps it never was away");
+    // each by itself
+    seen.pods.push(crash_loops(pod(2, false, 40, false), "2026-11-23T10:03:00Z"));
+    assert_eq!(step(&seen, later, Ok(())), "hurry p1");
+    seen.pods.pop();
     seen.pods[1] = crash_loops(pod(1, false, 40, false), "2026-11-23T10:03:00Z");
     assert_eq!(step(&seen, later, Ok(())), "Verified Verified", "without the certificate it cannot start");
     seen.pods[1] = pod(1, true, 40, false);
