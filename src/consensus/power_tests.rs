@@ -24,6 +24,20 @@ async fn open_on(disk: &Forgetful, dir: &Path, limits: Limits) -> Consensus {
     Consensus::open_with(path, disk, &owner(), Arc::new(Nobody), limits).await.unwrap()
 }
 
+/// A new member with one enclave.
+async fn bootstrap_on(disk: &Forgetful, dir: &Path) -> Consensus {
+    let member = open_on(disk, dir, Limits::default()).await;
+    begin(&member).await;
+    member
+}
+
+/// Makes it the only member, with one enclave.
+async fn begin(member: &Consensus) {
+    member.bootstrap(Member::default()).await.unwrap();
+    let change = Change::CreateEnclave { name: "e".into(), id: id(), value: vec![1] };
+    assert_eq!(member.propose(change).await.unwrap(), Outcome::Done);
+}
+
 /// What must be there, and what may be.
 #[derive(Default)]
 struct Oracle {
@@ -76,9 +90,7 @@ fn dice(mut seed: u64) -> impl FnMut() -> u64 {
 async fn live(disk: &Forgetful, dir: &Path, oracle: &Oracle, round: u64, roll: &mut impl FnMut() -> u64) {
     let member = open_on(disk, dir, SMALL).await;
     if round == 0 {
-        member.bootstrap(Member::default()).await.unwrap();
-        let change = Change::CreateEnclave { name: "e".into(), id: id(), value: vec![1] };
-        assert_eq!(member.propose(change).await.unwrap(), Outcome::Done);
+        begin(&member).await;
     } else {
         member.recover().await.unwrap();
     }
@@ -123,10 +135,7 @@ fn what_was_acknowledged_survives_a_power_cut_which_takes_what_was_not_synced() 
 async fn what_a_failed_sync_lost_is_written_again_before_it_is_acknowledged() {
     for failing in 0..6 {
         let (dir, disk) = (tempfile::tempdir().unwrap(), Forgetful::default());
-        let member = open_on(&disk, dir.path(), Limits::default()).await;
-        member.bootstrap(Member::default()).await.unwrap();
-        let change = Change::CreateEnclave { name: "e".into(), id: id(), value: vec![1] };
-        assert_eq!(member.propose(change).await.unwrap(), Outcome::Done);
+        let member = bootstrap_on(&disk, dir.path()).await;
         let long = |name: &str| Change::Create {
             key: RecordKey::of_enclave(Kind::Key, id(), name),
             value: vec![7; 1500],
@@ -167,10 +176,7 @@ async fn what_a_failed_sync_lost_is_written_again_before_it_is_acknowledged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_volume_refuses_changes_and_nothing_else_until_there_is_space() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Forgetful::default());
-    let member = open_on(&disk, dir.path(), Limits::default()).await;
-    member.bootstrap(Member::default()).await.unwrap();
-    let change = Change::CreateEnclave { name: "e".into(), id: id(), value: vec![1] };
-    assert_eq!(member.propose(change).await.unwrap(), Outcome::Done);
+    let member = bootstrap_on(&disk, dir.path()).await;
     make(&member, names(0..100)).await;
     disk.set_full(true);
     // the first finds it out and waits; from then on everybody hears it at once
@@ -208,10 +214,7 @@ async fn a_full_volume_refuses_changes_and_nothing_else_until_there_is_space() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_waits_for_few_syncs_and_many_changes_share_them() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Forgetful::default());
-    let member = open_on(&disk, dir.path(), Limits::default()).await;
-    member.bootstrap(Member::default()).await.unwrap();
-    let change = Change::CreateEnclave { name: "e".into(), id: id(), value: vec![1] };
-    assert_eq!(member.propose(change).await.unwrap(), Outcome::Done);
+    let member = bootstrap_on(&disk, dir.path()).await;
 
     let before = disk.syncs();
     make(&member, names(0..100)).await;
